@@ -1,0 +1,87 @@
+# `make train` and `make test` set up .venv by themselves; nothing else has to be installed before.
+#
+#   make train      the quick start: train on the embedded digits with the backend that fits
+#   make test       everything that must pass: lint, types, tests, conformance, wheel
+#   make quick      lint and the quick tests
+#   make equivalence   the ten-seed test that both backends reach the same accuracy
+#   make clean      remove .venv and what the tools left
+#
+# TORCH overrides the pinned torch, with pip's options if need be. On Linux PyPI's torch brings the
+# CUDA libraries (several GB); a CPU build:
+#   make train TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+# PYTHON names the interpreter that makes .venv; ARGS goes to `snnx train`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help train test quick lint types equivalence clean
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?=
+ARGS ?=
+MACHINE := $(shell uname -s)-$(shell uname -m)
+ifeq ($(MACHINE),Darwin-arm64)
+BACKEND := mlx
+else
+BACKEND := torch
+endif
+
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt
+
+# One worker per core of a small machine, one thread in each.
+ONE_THREAD := OMP_NUM_THREADS=1
+
+help:
+	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
+
+$(BIN)/python:
+	@for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "making $(VENV) with $$("$$candidate" --version)"; \
+	        exec "$$candidate" -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo "snnx needs Python 3.11 or newer, and none of $(PYTHON) python3 python3.13 python3.12" \
+	     "python3.11 is one. Install it, or name it: make train PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+# A torch named by hand takes the place of the pinned one.
+$(VENV)/constraints.txt: constraints.txt | $(BIN)/python
+	@grep -v $(if $(TORCH),'^torch==','^$$') constraints.txt > $@
+	$(if $(TORCH),$(PIP_INSTALL) $(TORCH))
+
+$(VENV)/.train: pyproject.toml $(VENV)/constraints.txt
+	$(PIP_INSTALL) -e '.[$(BACKEND)]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/constraints.txt
+	$(PIP_INSTALL) -e '.[torch,mlx,data,test]'
+	@touch $@
+
+train: $(VENV)/.train
+	$(BIN)/snnx train $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+quick: lint
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+test: lint types
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2
+	$(ONE_THREAD) $(BIN)/snnx conform --backends numpy,torch,mlx
+	$(ONE_THREAD) $(BIN)/python conformance/tests/wheel_test.py
+
+equivalence: $(VENV)/.test
+	$(BIN)/python -m snnx_conformance.equivalence
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find snnx backends conformance examples benchmarks -name __pycache__ -type d -prune \
+	    -exec rm -rf {} +
