@@ -38,16 +38,21 @@ help:
 
 $(BIN)/python:
 	@for candidate in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
-	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    if "$$candidate" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        echo "making $(VENV) with $$("$$candidate" --version)"; \
 	        exec "$$candidate" -m venv $(VENV); \
 	    fi; \
 	done; \
 	echo "snnx needs Python 3.11 or newer, and none of $(PYTHON) python3 python3.13 python3.12" \
-	     "python3.11 is one. Install it, or name it: make train PYTHON=/path/to/python3" >&2; \
+	     "python3.11 is one (with its ensurepip module; Debian: python3-venv)." \
+	     "Install it, or name it: make train PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-# A torch named by hand takes the place of the pinned one.
+# A torch named by hand takes the place of the pinned one, also in a .venv that is there already.
+ifneq ($(TORCH),)
+$(VENV)/constraints.txt: FORCE
+FORCE:
+endif
 $(VENV)/constraints.txt: constraints.txt | $(BIN)/python
 	@grep -v $(if $(TORCH),'^torch==','^$$') constraints.txt > $@
 	$(if $(TORCH),$(PIP_INSTALL) $(TORCH))
