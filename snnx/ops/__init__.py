@@ -21,11 +21,14 @@ from snnx.ops.global_avg_pool2d import GLOBAL_AVG_POOL2D
 from snnx.ops.linear import LINEAR
 from snnx.ops.max_pool2d import MAX_POOL2D
 from snnx.ops.mse_loss import MSE_LOSS
+from snnx.ops.neuron import NEURON
 from snnx.ops.poisson import POISSON
 from snnx.ops.project import PROJECT
 from snnx.ops.rate_mapping import RATE_MAPPING
 from snnx.ops.rate_mse_loss import RATE_MSE_LOSS
+from snnx.ops.rate_neuron import RATE_NEURON
 from snnx.ops.readout import READOUT
+from snnx.ops.recurrent import RECURRENT
 from snnx.ops.repeat import REPEAT
 from snnx.ops.rounded_sgd_update import ROUNDED_SGD_UPDATE
 from snnx.ops.sdt_loss import SDT_LOSS
@@ -44,7 +47,7 @@ _LAYERS = (
     ADD,
     DROPOUT,
 )
-_NEURONS = (RATE_MAPPING,)  # neuron, rate_neuron and recurrent stand before rate_mapping
+_NEURONS = (NEURON, RECURRENT, RATE_NEURON, RATE_MAPPING)
 _LOSSES = (READOUT, SDT_LOSS, TET_LOSS, RATE_MSE_LOSS, MSE_LOSS)
 _UPDATES = (SGD_UPDATE, ADAM_UPDATE, ADAMW_UPDATE, ROUNDED_SGD_UPDATE, PROJECT)
 

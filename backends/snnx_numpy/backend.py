@@ -1,0 +1,96 @@
+"""The protocol of a backend, spoken by NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from snnx.backend import Arrays, BackendError
+from snnx.objective import Objective
+from snnx.ops import OPS
+from snnx.ops._op import Op
+from snnx.optim import Optim
+from snnx.program import Program
+from snnx_numpy.net import Net
+from snnx_numpy.session import NumpySession
+
+DTYPES = {"float32": np.float32, "float64": np.float64}
+
+
+def cast(inputs: Arrays, dtype: str) -> dict[str, np.ndarray]:
+    """Return float arrays in the dtype, others as they are."""
+    return {
+        k: v.astype(DTYPES[dtype]) if v.dtype.kind == "f" else v
+        for k, v in ((k, np.asarray(v)) for k, v in inputs.items())
+    }
+
+
+class NumpyBackend:
+    """The reference: every op by its own forward and vjp, in float64 ("fp64") or float32."""
+
+    name = "numpy"
+    dtypes = frozenset({"float32", "float64"})
+    precisions = ("fp32", "fp64")
+
+    @property
+    def ops(self) -> frozenset[str]:
+        """Every op of the spec."""
+        return frozenset(OPS)
+
+    def describe(self) -> dict[str, str]:
+        """Return the version and the device."""
+        return {"numpy": np.__version__, "device": "cpu"}
+
+    def run(self, op: Op, inputs: Arrays, attributes: Mapping[str, Any], dtype: str) -> Arrays:
+        """Return the op's outputs."""
+        out = op.forward(np, cast(inputs, dtype), attributes)
+        return {k: np.asarray(v) for k, v in out.items()}
+
+    def vjp(
+        self,
+        op: Op,
+        inputs: Arrays,
+        attributes: Mapping[str, Any],
+        dtype: str,
+        cotangents: Arrays,
+    ) -> Arrays:
+        """Return the gradients of the op's differentiable inputs."""
+        arrays = cast(inputs, dtype)
+        outputs = op.forward(np, arrays, attributes)
+        found = op.vjp(np, arrays, attributes, outputs, cast(cotangents, dtype))
+        return {k: np.asarray(v) for k, v in found.items()}
+
+    def build(
+        self,
+        program: Program,
+        parameters: Arrays,
+        *,
+        device: str | None = None,
+        precision: str = "fp32",
+    ) -> Net:
+        """Return the network; "fp64" is the oracle."""
+        if device not in (None, "cpu"):
+            raise BackendError(f"the numpy backend runs on cpu, not {device!r}")
+        if precision not in self.precisions:
+            raise BackendError(f"the numpy backend has {self.precisions}, not {precision!r}")
+        return Net(program, parameters, np.dtype("float64" if precision == "fp64" else "float32"))
+
+    def session(
+        self,
+        net: Net,
+        objective: Objective,
+        optim: Optim,
+        *,
+        steps: int = 1,
+        compile: bool | None = None,
+        deterministic: bool = False,
+        group: Any = None,
+    ) -> NumpySession:
+        """Return a training session; there is nothing to compile and nothing indeterminate."""
+        if compile:
+            raise BackendError("the numpy backend has nothing to compile")
+        if group is not None:
+            raise BackendError("the numpy backend runs in one process")
+        return NumpySession(net, objective, optim, steps)

@@ -1,0 +1,247 @@
+"""Training by the spec's own vjps and update rules: the oracle of every other session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from snnx.backend import Arrays, Batch, Dials, Forward, Snapshot
+from snnx.batch import check_batch, check_dials, check_snapshot, dial_values
+from snnx.mode import EVAL, Mode, Run, train_mode
+from snnx.objective import Objective
+from snnx.ops import OPS
+from snnx.optim import Optim
+from snnx.scalars import Dial
+from snnx_numpy import core
+from snnx_numpy.net import Net, project
+
+
+class NumpySession:
+    """See `snnx.backend.Session`."""
+
+    def __init__(self, net: Net, objective: Objective, optim: Optim, steps: int) -> None:
+        optim.check(net.program)
+        self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
+        self.known = dial_values(net.program, optim)
+        self.train = train_mode(net.program)
+        self.moments = {
+            f"{p.path}.{m}": np.zeros(p.shape, net.dtype)
+            for p in net.program.parameters
+            for m in optim.rule(p).moments
+        }
+        self.count = 0
+
+    def _run(
+        self,
+        batch: Batch,
+        dials: Mapping[str, Any],
+        mode: Mode,
+        steps: int | None,
+        *,
+        parameters: Arrays | None = None,
+        impose: Arrays | None = None,
+        observed: frozenset[str] = frozenset(),
+        state: Mapping[str, Any] | None = None,
+        copies: int = 1,
+        at: str | None = None,
+        values: np.ndarray | None = None,
+    ) -> core.Result:
+        net = self.net
+        x, total = check_batch(net.program, self.objective, batch, steps or self.steps)
+        how = Run(mode, total, copies, frozenset(impose or ()), observed)
+        replaced = {k: np.asarray(v, net.dtype) for k, v in (parameters or {}).items()}
+        return core.run(
+            net.program,
+            {**net.parameters, **replaced},
+            net.statistics,
+            np.tile(x.astype(net.dtype), (1, copies, *[1] * (x.ndim - 2))),
+            state,
+            check_dials(self.known, dials),
+            np.asarray(batch["index"]),
+            how,
+            impose=impose,
+            at=at,
+            values=None if values is None else np.asarray(values, net.dtype),
+        )
+
+    def _loss_inputs(self, batch: Batch, y: np.ndarray) -> dict[str, np.ndarray]:
+        copies = y.shape[1] // len(batch["index"])
+        name = "target" if self.objective.classifies else "target_values"
+        repeat = lambda a: np.tile(a, (copies, *[1] * (a.ndim - 1)))  # noqa: E731
+        inputs = {"logits" if self.objective.classifies else "output": y}
+        inputs[name] = repeat(np.asarray(batch["y"]))
+        if "length" in batch:
+            inputs["length"] = repeat(np.asarray(batch["length"]))
+        return inputs
+
+    def _value_and_grad(
+        self,
+        batch: Batch,
+        dials: Mapping[str, Any],
+        mode: Mode,
+        total: int,
+        impose: Arrays | None = None,
+        steps: int | None = None,
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], core.Result]:
+        out = self._run(batch, dials, mode, steps, impose=impose)
+        op, attributes = OPS[self.objective.op], self.objective.attributes
+        inputs = self._loss_inputs(batch, out.y)
+        losses = op.forward(np, inputs, attributes)
+        g = np.full(losses["loss"].shape, 1.0 / total, out.y.dtype)
+        g_y = op.vjp(np, inputs, attributes, losses, {"loss": g})
+        adjoint = core.pull(self.net.program, out, next(iter(g_y.values())))
+        grads = {
+            p.path: adjoint.get(p.path, np.zeros(p.shape, self.net.dtype))
+            for p in self.net.program.parameters
+        }
+        return losses["loss"], grads, out
+
+    def step(self, parts: Sequence[Batch], dials: Dials) -> dict[str, float]:
+        """Take one update from micro-batches."""
+        values = check_dials(self.known, dials)
+        total = sum(len(p["index"]) for p in parts)
+        loss, correct = 0.0, 0
+        grads: dict[str, np.ndarray] = {}
+        statistics = self.net.statistics
+        for part in parts:
+            losses, new, out = self._value_and_grad(part, dials, self.train, total)
+            loss += float(losses.sum()) / total
+            correct += self._correct(part, out.y)
+            grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
+            self.net.statistics = out.statistics
+        norm = float(np.sqrt(sum(float((g * g).sum()) for g in grads.values())))
+        finite = bool(np.isfinite(loss) and np.isfinite(norm))
+        if finite:
+            self._update(grads, norm, values)
+        else:
+            self.net.statistics = statistics
+        return {
+            "loss": loss,
+            "correct": correct,
+            "samples": total,
+            "gradient_norm": norm,
+            "finite": finite,
+            "step": int(values["step"]),
+        }
+
+    def _correct(self, batch: Batch, y: np.ndarray) -> int:
+        if not self.objective.classifies:
+            return 0
+        inputs = {"logits": y}
+        if "length" in batch:
+            inputs["length"] = np.asarray(batch["length"])
+        mean = OPS["readout"].forward(np, inputs, self.objective.readout)["y"]
+        return int((mean.argmax(-1) == np.asarray(batch["y"])).sum())
+
+    def _update(
+        self, grads: Mapping[str, np.ndarray], norm: float, dials: Mapping[str, Any]
+    ) -> None:
+        clip = self.optim.clip_norm
+        scale = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
+        self.count += 1
+        dtype = self.net.dtype
+        for p in self.net.program.parameters:
+            rule = self.optim.rule(p)
+            lr = dials[rule.lr.name] if isinstance(rule.lr, Dial) else rule.lr
+            inputs: dict[str, Any] = {
+                "parameter": self.net.parameters[p.path],
+                "gradient": grads[p.path] * np.asarray(scale, dtype),
+                "lr": np.asarray(lr, dtype),
+            }
+            inputs |= {m: self.moments[f"{p.path}.{m}"] for m in rule.moments}
+            if rule.counts:
+                inputs["count"] = np.asarray(self.count, dtype)
+            out = OPS[rule.op].forward(np, inputs, rule.attributes)
+            self.net.parameters[p.path] = np.asarray(out["parameter"], dtype)
+            for m in rule.moments:
+                self.moments[f"{p.path}.{m}"] = np.asarray(out[m], dtype)
+        project(self.net.program, self.net.parameters)
+
+    def read(self, pending: dict[str, float]) -> dict[str, float]:
+        """Return the step's figures; FloatingPointError where they are not finite."""
+        if not pending["finite"]:
+            raise FloatingPointError(
+                f"step {pending['step']}: loss {pending['loss']}, gradient norm "
+                f"{pending['gradient_norm']}; weights were left as they were"
+            )
+        return {k: pending[k] for k in ("loss", "correct", "samples", "gradient_norm")}
+
+    def loss(
+        self,
+        batch: Batch,
+        dials: Dials,
+        mode: Mode,
+        parameters: Arrays | None = None,
+        *,
+        at: str | None = None,
+        values: np.ndarray | None = None,
+        copies: int = 1,
+        steps: int | None = None,
+    ) -> np.ndarray:
+        """Return per-sample losses [copies, N]."""
+        out = self._run(
+            batch, dials, mode, steps, parameters=parameters, copies=copies, at=at, values=values
+        )
+        op = OPS[self.objective.op]
+        losses = op.forward(np, self._loss_inputs(batch, out.y), self.objective.attributes)
+        return losses["loss"].reshape(copies, -1)
+
+    def grads(
+        self,
+        batch: Batch,
+        dials: Dials,
+        mode: Mode | None = None,
+        wrt: Sequence[str] | None = None,
+        *,
+        impose: Arrays | None = None,
+        steps: int | None = None,
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """Return the mean loss and its gradients by path."""
+        total = len(batch["index"])
+        losses, grads, _ = self._value_and_grad(
+            batch, dials, mode or self.train, total, impose, steps
+        )
+        chosen = wrt if wrt is not None else list(grads)
+        return float(losses.sum()) / total, {k: grads[k] for k in chosen}
+
+    def forward(
+        self,
+        batch: Batch,
+        dials: Dials,
+        mode: Mode | None = None,
+        taps: Sequence[str] = (),
+        *,
+        impose: Arrays | None = None,
+        state: Mapping[str, Any] | None = None,
+        steps: int | None = None,
+    ) -> Forward:
+        """Run the network and return output, taps, state and statistics."""
+        ends = (".spike", ".potential")
+        observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ends))
+        out = self._run(
+            batch, dials, mode or EVAL, steps, impose=impose, observed=observed, state=state
+        )
+        found = {t: out.observed[t] if t.endswith(ends) else out.edges[t] for t in taps}
+        return Forward(out.y, found, out.state, out.statistics)
+
+    def export(self) -> Snapshot:
+        """Return weights, statistics and moments."""
+        net = self.net
+        copy = lambda arrays: {k: np.array(v) for k, v in arrays.items()}  # noqa: E731
+        return Snapshot(copy(net.parameters), copy(net.statistics), copy(self.moments), self.count)
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take over a snapshot."""
+        check_snapshot(self.net.program, self.optim, snapshot)
+        net = self.net
+        take = lambda arrays: {k: np.array(v, net.dtype) for k, v in arrays.items()}  # noqa: E731
+        net.parameters, net.statistics = take(snapshot.parameters), take(snapshot.statistics)
+        project(net.program, net.parameters)
+        if snapshot.moments:
+            self.moments, self.count = take(snapshot.moments), snapshot.count
+
+    def compilations(self) -> int:
+        """Return 0: nothing is compiled."""
+        return 0

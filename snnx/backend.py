@@ -1,0 +1,267 @@
+"""The contract of a backend, and how one is found.
+
+A backend is found by name: entry points of the group `snnx.backends` first, then the built-in
+names. Naming a backend that cannot be imported is an error; nothing falls back in silence.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from snnx.mode import Mode
+    from snnx.objective import Objective
+    from snnx.ops._op import Op
+    from snnx.optim import Optim
+    from snnx.program import Program
+
+BUILT_IN = {"numpy": "snnx_numpy", "torch": "snnx_torch", "mlx": "snnx_mlx"}
+FRAMEWORKS = {"numpy": "numpy", "torch": "torch", "mlx": "mlx"}
+COUNTERS = ("seed", "step", "epoch")  # dials that every session has, as uint32
+
+
+class BackendError(RuntimeError):
+    """A backend or device that cannot be used here; the message says what to do."""
+
+
+class _Needed(TypedDict):
+    x: np.ndarray
+    y: np.ndarray
+    index: np.ndarray
+
+
+class Batch(_Needed, total=False):
+    """x [N, *F] (static) or [T, N, *F]; y [N]; index [N]: positions in the data set; length [N]."""
+
+    length: np.ndarray
+
+
+Dials = Mapping[str, float | int]
+Arrays = Mapping[str, "np.ndarray"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a session saves: canonical NumPy arrays by path, and the count of updates.
+
+    moments are named PATH.MOMENT. Weights are [O, kH, kW, I / groups] and [O, I]; learned numbers
+    are raw (before their transform).
+    """
+
+    parameters: Arrays
+    statistics: Arrays
+    moments: Arrays = field(default_factory=dict)
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What `Session.forward` returns: the output [T, N, *K], tapped edges, states, statistics."""
+
+    y: np.ndarray
+    taps: Arrays
+    state: Mapping[str, Any]
+    statistics: Arrays
+
+
+class Session(Protocol):
+    """Training of one network: the only place where the neutral loop meets a framework.
+
+    NumPy arrays cross only here. `dials` holds a value for every dial of the program and the
+    optimiser and the counters "seed", "step" and "epoch"; one left out keeps its initial value,
+    an unknown one is a KeyError. `steps` is T for a static x; the session's own unless given.
+    """
+
+    def step(self, parts: Sequence[Batch], dials: Dials) -> Any:
+        """Take one update from micro-batches: gradients are sums over all samples / their count.
+
+        Value and gradients, clip, update, project, commit statistics, without waiting for the
+        device. A loss or gradient that is not finite leaves weights, moments and statistics as
+        they were. Returns what `read` takes.
+        """
+        ...
+
+    def read(self, pending: Any) -> dict[str, float]:
+        """Wait, and return loss, correct, samples, gradient_norm; FloatingPointError if not finite."""
+        ...
+
+    def loss(
+        self,
+        batch: Batch,
+        dials: Dials,
+        mode: Mode,
+        parameters: Arrays | None = None,
+        *,
+        at: str | None = None,
+        values: np.ndarray | None = None,
+        copies: int = 1,
+        steps: int | None = None,
+    ) -> np.ndarray:
+        """Return per-sample losses [copies, N] of the program run from edge `at` on.
+
+        `values` [T or 1, copies * N, *F] stands for that edge, copies outermost; batch statistics
+        are taken per copy and nothing is committed. `parameters` replaces those of its paths.
+        """
+        ...
+
+    def grads(
+        self,
+        batch: Batch,
+        dials: Dials,
+        mode: Mode | None = None,
+        wrt: Sequence[str] | None = None,
+        *,
+        impose: Arrays | None = None,
+        steps: int | None = None,
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """Return the mean loss and its gradients by path; nothing is committed.
+
+        `impose` gives the spikes [T, N, *F] of neurons by path (the value before `emit`).
+        """
+        ...
+
+    def forward(
+        self,
+        batch: Batch,
+        dials: Dials,
+        mode: Mode | None = None,
+        taps: Sequence[str] = (),
+        *,
+        impose: Arrays | None = None,
+        state: Mapping[str, Any] | None = None,
+        steps: int | None = None,
+    ) -> Forward:
+        """Run the network. A tap is an edge's name, or "PATH.spike" for the spike of a neuron."""
+        ...
+
+    def export(self) -> Snapshot:
+        """Return weights, statistics and moments as canonical NumPy arrays."""
+        ...
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take over a snapshot; ValueError names every path that is missing, unknown or misshapen."""
+        ...
+
+    def compilations(self) -> int:
+        """Return how many graphs the step has been compiled into so far (0: not compiled)."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """What a backend package offers under its entry point.
+
+    dtypes are names of the spec that its ops run in; ops are the names it has rules for, a missing
+    one is reported by the conformance suite. `run` and `vjp` take and give NumPy arrays: float64
+    in, computed in `dtype`, float64 out.
+    """
+
+    name: str
+    dtypes: frozenset[str]
+    precisions: tuple[str, ...]
+
+    @property
+    def ops(self) -> frozenset[str]:
+        """Names of the ops that it implements."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """Return versions and devices, for records and result files."""
+        ...
+
+    def run(self, op: Op, inputs: Arrays, attributes: Mapping[str, Any], dtype: str) -> Arrays:
+        """Return the op's outputs."""
+        ...
+
+    def vjp(
+        self,
+        op: Op,
+        inputs: Arrays,
+        attributes: Mapping[str, Any],
+        dtype: str,
+        cotangents: Arrays,
+    ) -> Arrays:
+        """Return the gradients of the op's differentiable inputs."""
+        ...
+
+    def build(
+        self,
+        program: Program,
+        parameters: Arrays,
+        *,
+        device: str | None = None,
+        precision: str = "fp32",
+    ) -> Any:
+        """Return a native module that holds the parameters by path and runs the program."""
+        ...
+
+    def session(
+        self,
+        net: Any,
+        objective: Objective,
+        optim: Optim,
+        *,
+        steps: int = 1,
+        compile: bool | None = None,
+        deterministic: bool = False,
+        group: Any = None,
+    ) -> Session:
+        """Return a training session of the module; `compile` None lets the backend choose."""
+        ...
+
+
+def backend_names() -> tuple[str, ...]:
+    """Return the names of all registered backends, installed frameworks or not."""
+    found = [point.name for point in entry_points(group="snnx.backends")]
+    return tuple(dict.fromkeys([*BUILT_IN, *found]))
+
+
+def installed(name: str) -> bool:
+    """Tell whether the framework of a backend can be imported (third-party ones: assumed)."""
+    framework = FRAMEWORKS.get(name)
+    if framework is None:
+        return name in backend_names()
+    # mlx is a namespace folder that other wheels share: ask for its core
+    return (
+        importlib.util.find_spec("mlx.core" if framework == "mlx" else framework) is not None
+        if (importlib.util.find_spec(framework) is not None)
+        else False
+    )
+
+
+def load_backend(name: str) -> Backend:
+    """Return the backend of that name; BackendError says how to install what is missing."""
+    if name == "auto":
+        name = default_backend()
+    points = {p.name: p for p in entry_points(group="snnx.backends")}
+    if name not in points and name not in BUILT_IN:
+        raise BackendError(f"no backend {name!r}; there are {', '.join(backend_names())}")
+    if name in FRAMEWORKS and not installed(name):
+        raise BackendError(
+            f"backend {name!r} needs {FRAMEWORKS[name]}, which is not installed; "
+            f'run: pip install "snnx[{name}]"'
+        )
+    if name in points:
+        return points[name].load()
+    return importlib.import_module(BUILT_IN[name]).backend
+
+
+def default_backend() -> str:
+    """Return "mlx" where Metal is at hand, else "torch", else "mlx"; never numpy by itself."""
+    import platform
+
+    order = ("mlx", "torch") if platform.system() == "Darwin" else ("torch", "mlx")
+    for name in order:
+        if installed(name):
+            return name
+    raise BackendError(
+        'neither torch nor mlx is installed; run: pip install "snnx[torch]" '
+        'or, on Apple silicon, pip install "snnx[mlx]"'
+    )

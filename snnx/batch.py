@@ -1,0 +1,113 @@
+"""What every session checks of a batch and of its dials before it computes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from snnx.backend import COUNTERS, Snapshot
+from snnx.objective import Objective
+from snnx.optim import Optim
+from snnx.program import Program, ShapeError
+
+
+def check_batch(
+    program: Program, objective: Objective, batch: Mapping[str, Any], steps: int
+) -> tuple[np.ndarray, int]:
+    """Return x as [T or 1, N, *F] and T; ValueError, TypeError say what is wrong with the batch."""
+    x = np.asarray(batch["x"])
+    if x.dtype.kind not in "fiub":
+        raise TypeError(f"batch x: expects numbers, gets dtype {x.dtype}")
+    shape = program.input_shape
+    if x.ndim == len(shape) + 1:
+        x = x[None]
+    if x.ndim != len(shape) + 2 or x.shape[2:] != shape:
+        raise ShapeError(
+            f"batch x: the model's Input is {shape}, so x is [N, {_list(shape)}] or "
+            f"[T, N, {_list(shape)}], not {np.shape(batch['x'])}"
+        )
+    static = np.ndim(batch["x"]) == len(shape) + 1
+    total = steps if static else x.shape[0]
+    if total < 1:
+        raise ValueError(f"batch x: T must be at least 1, not {total}")
+    n = x.shape[1]
+    if n < 1:
+        raise ValueError("batch x: holds no sample")
+    index = np.asarray(batch["index"])
+    if index.shape != (n,):
+        raise ShapeError(f"batch index: expects shape ({n},), gets {index.shape}")
+    y = np.asarray(batch["y"])
+    if objective.classifies:
+        _check_labels(y, n, program)
+    elif y.shape != (n, *program.output_shape):
+        raise ShapeError(f"batch y: expects {(n, *program.output_shape)}, gets {y.shape}")
+    length = batch.get("length")
+    if length is not None:
+        length = np.asarray(length)
+        if length.shape != (n,) or length.min() < 1 or length.max() > total:
+            raise ValueError(
+                f"batch length: expects ({n},) whole numbers in [1, {total}], gets {length!r}"
+            )
+    return x, total
+
+
+def _check_labels(y: np.ndarray, n: int, program: Program) -> None:
+    classes = program.output_shape[-1]
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"batch y: labels are whole numbers, not {y.dtype}")
+    if y.shape != (n,):
+        raise ShapeError(f"batch y: expects one label per sample, ({n},), gets {y.shape}")
+    if len(program.output_shape) != 1:
+        raise ShapeError(
+            f"the model's output is {program.output_shape} per step; "
+            "a classifier ends with Linear(classes)"
+        )
+    if y.min() < 0 or y.max() >= classes:
+        raise ValueError(
+            f"batch y: labels must be in [0, {classes - 1}] for {classes} outputs, "
+            f"gets {y.min()} to {y.max()}"
+        )
+
+
+def _list(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def dial_values(program: Program, optim: Optim) -> dict[str, float]:
+    """Return every float dial of a session with its initial value."""
+    return {**program.dials, **optim.dials(program)}
+
+
+def check_dials(known: Mapping[str, float], dials: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every dial and counter; KeyError names an unknown one."""
+    unknown = sorted(set(dials) - set(known) - set(COUNTERS))
+    if unknown:
+        raise KeyError(f"unknown dials {unknown}; there are {sorted({*known, *COUNTERS})}")
+    counters = dict.fromkeys(COUNTERS, 0)
+    return {**known, **counters, **dials}
+
+
+def check_snapshot(program: Program, optim: Optim, snapshot: Snapshot) -> None:
+    """Raise ValueError naming every path that is missing, unknown or misshapen."""
+    shapes = {p.path: p.shape for p in program.parameters}
+    stats = {s.path: s.shape for s in program.statistics}
+    moments = {f"{p.path}.{m}": p.shape for p in program.parameters for m in optim.rule(p).moments}
+    wanted = [
+        ("parameters", shapes, snapshot.parameters),
+        ("statistics", stats, snapshot.statistics),
+    ]
+    if snapshot.moments:
+        wanted.append(("moments", moments, snapshot.moments))
+    wrong: list[str] = []
+    for kind, expected, given in wanted:
+        wrong += [f"{kind}: {k} is missing" for k in expected if k not in given]
+        wrong += [f"{kind}: {k} is unknown" for k in given if k not in expected]
+        wrong += [
+            f"{kind}: {k} has shape {given[k].shape}, the model {shape}"
+            for k, shape in expected.items()
+            if k in given and given[k].shape != shape
+        ]
+    if wrong:
+        raise ValueError("the checkpoint does not fit the model: " + "; ".join(wrong))

@@ -1,0 +1,109 @@
+"""Optimisers as data: which update rule each group of parameters follows.
+
+A learning rate is a constant or a Dial, so a schedule changes it without compiling anything again.
+The rules are ops of the spec (`snnx.ops`), the same formula on every backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from snnx.program import Parameter, Program
+from snnx.scalars import Dial, Scalar, initial
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An update rule; fields other than lr are the op's attributes."""
+
+    op: ClassVar[str] = ""
+    moments: ClassVar[tuple[str, ...]] = ()
+    counts: ClassVar[bool] = False
+    lr: Scalar = Dial("lr", 0.1)
+
+    def __post_init__(self) -> None:
+        if not initial(self.lr) > 0:
+            raise ValueError(f"{type(self).__name__}: lr must be above 0, not {initial(self.lr)}")
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The op's attributes."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "lr"}
+
+
+@dataclass(frozen=True, slots=True)
+class SGD(Rule):
+    """b = momentum b + (g + weight_decay w); w = w - lr b (Nesterov: lr (g + momentum b))."""
+
+    op: ClassVar[str] = "sgd_update"
+    moments: ClassVar[tuple[str, ...]] = ("velocity",)
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Adam(Rule):
+    """Adam with bias correction; weight decay is added to the gradient. Kingma and Ba, 2015."""
+
+    op: ClassVar[str] = "adam_update"
+    moments: ClassVar[tuple[str, ...]] = ("first", "second")
+    counts: ClassVar[bool] = True
+    lr: Scalar = Dial("lr", 1e-3)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay. Loshchilov and Hutter, 2019."""
+
+    op: ClassVar[str] = "adamw_update"
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedSGD(Rule):
+    """w = clip(round((w - lr g) / grid) grid, -limit, limit): exact on a dyadic grid."""
+
+    op: ClassVar[str] = "rounded_sgd_update"
+    grid: float = 2.0**-4
+    limit: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Optim:
+    """`default` for every group but those named in `groups`; a path names one parameter alone.
+
+    clip_norm scales all gradients so that their joint Euclidean norm is at most this.
+    """
+
+    default: Rule = SGD()
+    groups: Mapping[str, Rule] = field(default_factory=dict)
+    clip_norm: float | None = None
+
+    def rule(self, parameter: Parameter) -> Rule:
+        """Return the rule of a parameter: that of its path, else of its group, else the default."""
+        by_group = self.groups.get(parameter.group, self.default)
+        return self.groups.get(parameter.path, by_group)
+
+    def check(self, program: Program) -> None:
+        """Raise ValueError where a group names nothing in the program."""
+        known = {p.group for p in program.parameters} | {p.path for p in program.parameters}
+        unknown = sorted(set(self.groups) - known)
+        if unknown:
+            raise ValueError(
+                f"Optim: no parameter has the group or path {unknown}; there are {sorted(known)}"
+            )
+
+    def dials(self, program: Program) -> dict[str, float]:
+        """Return every learning-rate dial with its initial value."""
+        found: dict[str, float] = {}
+        for p in program.parameters:
+            lr = self.rule(p).lr
+            if isinstance(lr, Dial) and found.setdefault(lr.name, lr.init) != lr.init:
+                raise ValueError(f"Optim: dial {lr.name!r} has two initial values")
+        return found
