@@ -88,5 +88,4 @@ equivalence: $(VENV)/.test
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
-	find snnx backends conformance examples benchmarks -name __pycache__ -type d -prune \
-	    -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
