@@ -31,8 +31,9 @@ def vjp(
 
 
 def samples() -> Iterator[Sample]:
-    """Yield an image, a vector and a single pixel; every sample is exact."""
+    """Yield an image, ordinary and dyadic, a vector and a single pixel."""
     rng = generator(107)
+    yield Sample("image-normal", {"x": rng.standard_normal((2, 3, 3, 5, 2))})
     for name, shape in [
         ("image", (2, 3, 3, 5, 2)),
         ("vector", (1, 2, 7)),
