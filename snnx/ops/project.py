@@ -18,7 +18,10 @@ from snnx.ops._op import Array, Arrays, Attributes, Op, Sample
 
 def forward(xp: Any, inputs: Arrays, attrs: Attributes) -> dict[str, Array]:
     """Return parameter inside [low, high]."""
-    return {"parameter": xp.clip(inputs["parameter"], attrs.get("low"), attrs.get("high"))}
+    low, high = attrs.get("low"), attrs.get("high")
+    if low is None and high is None:
+        return {"parameter": inputs["parameter"]}
+    return {"parameter": xp.clip(inputs["parameter"], low, high)}
 
 
 def vjp(

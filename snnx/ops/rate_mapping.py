@@ -145,7 +145,7 @@ RATE_MAPPING = Op(
     forward=forward,
     vjp=vjp,
     samples=samples,
-    tolerance=tolerances(),
+    tolerance=tolerances(low_gradient=8.0),  # a power per weight, then their sum, in 16 bits
     differentiable=("x", "threshold"),
     source="DSR (Meng et al. 2022) Sec. 3.3, Propositions 1 and 2",
 )
