@@ -89,7 +89,10 @@ class Session(Protocol):
         ...
 
     def read(self, pending: Any) -> dict[str, float]:
-        """Wait, and return loss, correct, samples, gradient_norm; FloatingPointError if not finite."""
+        """Wait, and return loss, correct, samples, gradient_norm.
+
+        Raises: FloatingPointError with the step's number where they are not finite.
+        """
         ...
 
     def loss(
@@ -146,7 +149,10 @@ class Session(Protocol):
         ...
 
     def load(self, snapshot: Snapshot) -> None:
-        """Take over a snapshot; ValueError names every path that is missing, unknown or misshapen."""
+        """Take over a snapshot.
+
+        Raises: ValueError naming every path that is missing, unknown or misshapen.
+        """
         ...
 
     def compilations(self) -> int:
@@ -228,12 +234,10 @@ def installed(name: str) -> bool:
     framework = FRAMEWORKS.get(name)
     if framework is None:
         return name in backend_names()
-    # mlx is a namespace folder that other wheels share: ask for its core
-    return (
-        importlib.util.find_spec("mlx.core" if framework == "mlx" else framework) is not None
-        if (importlib.util.find_spec(framework) is not None)
-        else False
-    )
+    if importlib.util.find_spec(framework) is None:
+        return False
+    # the mlx folder is a namespace that other wheels share, so its core is asked for
+    return framework != "mlx" or importlib.util.find_spec("mlx.core") is not None
 
 
 def load_backend(name: str) -> Backend:

@@ -14,8 +14,8 @@ class Mode:
     """fire: the value of a spike; norm: whose statistics normalise; dropout: masks drawn or not.
 
     fire   "spike" Theta(x), "mixed" H(x) where the analog mask is set, "smooth" H(x) everywhere
-    norm   "batch" the batch's, and running ones move; "frozen_batch" the batch's, running ones stay;
-           "running" the running ones
+    norm   "batch" the batch's, and running ones move; "frozen_batch" the batch's, running ones
+           stay; "running" the running ones
     draws  "train": random bits are counted by the optimiser step; "eval": by the epoch, under a
            purpose of their own
     """

@@ -161,11 +161,12 @@ class LIF(Neuron):
             raise ValueError(f'{kind}: gain is a number or "1-decay", not {self.gain!r}')
         if not (self.reset == "subtract" or isinstance(self.reset, int | float)):
             raise ValueError(f'{kind}: reset is a number or "subtract", not {self.reset!r}')
-        scaled = isinstance(self.emit, tuple) and len(self.emit) == 2
-        if scaled and self.emit[0] != "threshold":
-            raise ValueError(f'{kind}: emit is a number or ("threshold", k), not {self.emit!r}')
-        if not scaled and not isinstance(self.emit, int | float):
-            raise ValueError(f'{kind}: emit is a number or ("threshold", k), not {self.emit!r}')
+        emit = self.emit
+        if isinstance(emit, list):  # what JSON makes of a pair
+            object.__setattr__(self, "emit", tuple(emit))
+        pair = isinstance(emit, tuple | list) and len(emit) == 2 and emit[0] == "threshold"
+        if not pair and not isinstance(emit, int | float):
+            raise ValueError(f'{kind}: emit is a number or ("threshold", k), not {emit!r}')
 
     def step(self, ops: Any, x: Any, state: State, p: Any) -> tuple[Any, State]:
         gain = 1.0 - p.decay if self.gain == "1-decay" else p.gain
@@ -197,7 +198,7 @@ class LIF(Neuron):
         v_threshold: float = 1.0,
         v_reset: float | None = 0.0,
         detach_reset: bool = False,
-        surrogate: Surrogate | None = None,
+        surrogate: Surrogate = Rectangular(),
     ) -> LIF:
         """Return what SpikingJelly's LIFNode of these arguments computes (fires at >=).
 
@@ -211,7 +212,7 @@ class LIF(Neuron):
             threshold=v_threshold,
             reset="subtract" if v_reset is None else v_reset,
             detach_reset=detach_reset,
-            **({} if surrogate is None else {"surrogate": surrogate}),
+            surrogate=surrogate,
         )
 
     @classmethod
@@ -221,7 +222,7 @@ class LIF(Neuron):
         threshold: float = 1.0,
         reset_mechanism: Literal["subtract", "zero"] = "subtract",
         reset_delay: bool = True,
-        surrogate: Surrogate | None = None,
+        surrogate: Surrogate = Rectangular(),
     ) -> LIF:
         """Return what snnTorch's Leaky of these arguments computes (fires at >, reset detached).
 
@@ -238,7 +239,7 @@ class LIF(Neuron):
             reset="subtract" if reset_mechanism == "subtract" else 0.0,
             fire=">",
             detach_reset=True,
-            **({} if surrogate is None else {"surrogate": surrogate}),
+            surrogate=surrogate,
         )
 
 

@@ -8,8 +8,9 @@ The step is the neuron's own (`snnx.neurons`); its reverse is derived from it (`
 
 `fire` chooses the value of the spike s at x = u - threshold: "spike" Theta(x); "smooth" H(x);
 "mixed" H(x) where `mask` is set, else Theta(x); "imposed" the input `spike`. With attribute
-`observe` the spikes and the centred potentials x are outputs too. The gradient through s is the surrogate's slope in every mode, so a gradient for a learned number is summed over time,
-batch and the axes over which the number is shared.
+`observe` the spikes and the centred potentials x are outputs too. The gradient through s is the
+surrogate's slope in every mode; that of a learned number is summed over time, batch and the axes
+over which the number is shared.
 
 x with T = 1 and attribute `steps` = T is a static input, the same at every step; its gradient is
 summed over time. Source: the general neuron of Dspike, TET, ASGL and DSR; BPTT as ASGL Eq. 6, 11,
