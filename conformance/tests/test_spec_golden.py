@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from snnx.ops import OPS
+from snnx.ops._xp import one_hot
 from snnx.ops.batch_norm import fold
 from snnx.ops.rate_mapping import if_constant_rate, released_backward
 from snnx.training.schedules import Constant, Cosine, Step, Warmup
@@ -89,6 +90,15 @@ def test_sdt_is_at_most_tet_and_the_gap_is_that_of_logsumexp() -> None:
     sdt = forward("sdt_loss", logits=same, target=target)["loss"]
     tet = forward("tet_loss", {"mse": 0.0}, logits=same, target=target)["loss"]
     np.testing.assert_allclose(sdt, tet, atol=1e-14)
+
+
+def test_labels_and_steps_are_counted_beyond_what_16_bits_hold() -> None:
+    like = np.zeros(1, np.float16)  # whose integers end at 2048
+    assert np.flatnonzero(one_hot(np, np.array([2051]), 3000, like)[0]) == [2051]
+    logits = np.zeros((2052, 2, 1), np.float16)
+    length = np.array([2051, 2052])
+    weights = vjp("readout", np.ones((2, 1), np.float16), logits=logits, length=length)["logits"]
+    np.testing.assert_array_equal((weights > 0).sum(0)[:, 0], length)
 
 
 def test_padded_steps_count_nothing() -> None:

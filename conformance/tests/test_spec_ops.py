@@ -92,7 +92,8 @@ def test_shapes_follow_the_signature(op: Op, sample: Sample) -> None:
             else:  # a family such as p.*, whose members have shapes of their own
                 assert any(fnmatchcase(name, pattern) for pattern in axes), name
     assert all(name in outputs or "*" in name for name in op.outputs)
-    assert sorted(gradients) == sorted(differentiable(op, sample))
+    assert {n for n in op.differentiable if n in sample.inputs} <= set(gradients)
+    assert set(gradients) <= set(differentiable(op, sample))
     for name, gradient in gradients.items():
         assert gradient.shape == np.shape(sample.inputs[name]), name
 

@@ -16,10 +16,12 @@ def zeros(xp: Any, shape: tuple[int, ...], like: Array) -> Array:
 
 
 def counting(xp: Any, stop: int, like: Array) -> Array:
-    """Return the floats 0, 1, ..., stop - 1 with the dtype and device of `like`."""
+    """Return the integers 0, 1, ..., stop - 1 on the device, where arrays have one, of `like`.
+
+    Integers, since bfloat16 counts to 256 only.
+    """
     device = getattr(like, "device", None)
-    numbers = xp.arange(stop) if device is None else xp.arange(stop, device=device)
-    return xp.astype(numbers, like.dtype)
+    return xp.arange(stop) if device is None else xp.arange(stop, device=device)
 
 
 def sum_to_shape(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
@@ -33,9 +35,8 @@ def sum_to_shape(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
 
 def one_hot(xp: Any, labels: Array, classes: int, like: Array) -> Array:
     """Return [N, classes] of `like`'s dtype, 1 at each integer label and 0 elsewhere."""
-    columns = counting(xp, classes, like)[None, :]
-    rows = xp.astype(labels, like.dtype)[:, None]
-    return xp.astype(rows == columns, like.dtype)
+    columns = counting(xp, classes, labels)
+    return xp.astype(xp.astype(labels, columns.dtype)[:, None] == columns[None, :], like.dtype)
 
 
 def log_softmax(xp: Any, x: Array) -> Array:
@@ -53,10 +54,10 @@ def step_weights(xp: Any, x: Array, length: Array | None, decay: float) -> Array
     """
     steps = x.shape[0]
     t = counting(xp, steps, x)[:, None]
-    last = steps - 1 if length is None else xp.astype(length, x.dtype)[None, :] - 1
+    last = steps - 1 if length is None else xp.astype(length, t.dtype)[None, :] - 1
     age = last - t
     valid = age >= 0
-    weight = decay ** xp.where(valid, age, xp.zeros_like(age))
-    weight = xp.where(valid, weight, xp.zeros_like(age))
+    weight = decay ** xp.astype(xp.where(valid, age, xp.zeros_like(age)), x.dtype)
+    weight = xp.where(valid, weight, xp.zeros_like(weight))
     weight = weight / xp.sum(weight, axis=0, keepdims=True)
     return xp.reshape(weight, tuple(weight.shape) + (1,) * (x.ndim - 2))

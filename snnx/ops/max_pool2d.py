@@ -34,9 +34,9 @@ def vjp(
     """Return the gradient of x."""
     x, g, kernel = inputs["x"], cotangents["y"], attrs["kernel"]
     # argmax returns the first of equal maxima, by the array API standard.
-    first = xp.astype(xp.argmax(_seen(xp, x, attrs), axis=3), x.dtype)[:, :, :, None, :]
-    place = counting(xp, kernel * kernel, x)[None, None, None, :, None]
-    chosen = xp.astype(first == place, x.dtype)
+    place = counting(xp, kernel * kernel, x)
+    first = xp.astype(xp.argmax(_seen(xp, x, attrs), axis=3), place.dtype)[:, :, :, None, :]
+    chosen = xp.astype(first == place[None, None, None, :, None], x.dtype)
     g = chosen * xp.reshape(g, (-1, *g.shape[-3:-1], 1, g.shape[-1]))
     size = (x.shape[-3], x.shape[-2])
     stride, padding = attrs.get("stride", kernel), attrs.get("padding", 0)
