@@ -79,12 +79,13 @@ class Session(Protocol):
     an unknown one is a KeyError. `steps` is T for a static x; the session's own unless given.
     """
 
-    def step(self, parts: Sequence[Batch], dials: Dials) -> Any:
+    def step(self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None) -> Any:
         """Take one update from micro-batches: gradients are sums over all samples / their count.
 
         Value and gradients, clip, update, project, commit statistics, without waiting for the
         device. A loss or gradient that is not finite leaves weights, moments and statistics as
-        they were. Returns what `read` takes.
+        they were. Returns what `read` takes. `mode` stands for the training mode of the program,
+        for example Mode("smooth", "batch", True, "train") where two backends are compared.
         """
         ...
 

@@ -98,7 +98,9 @@ class NumpySession:
         }
         return losses["loss"], grads, out
 
-    def step(self, parts: Sequence[Batch], dials: Dials) -> dict[str, float]:
+    def step(
+        self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None
+    ) -> dict[str, float]:
         """Take one update from micro-batches."""
         values = check_dials(self.known, dials)
         total = sum(len(p["index"]) for p in parts)
@@ -106,7 +108,7 @@ class NumpySession:
         grads: dict[str, np.ndarray] = {}
         statistics = self.net.statistics
         for part in parts:
-            losses, new, out = self._value_and_grad(part, dials, self.train, total)
+            losses, new, out = self._value_and_grad(part, dials, mode or self.train, total)
             loss += float(losses.sum()) / total
             correct += self._correct(part, out.y)
             grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
