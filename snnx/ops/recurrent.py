@@ -126,7 +126,7 @@ def samples() -> Iterator[Sample]:
 
 RECURRENT = Op(
     name="recurrent",
-    signature="x[T N F], feedback[F F], synapse_decay[]?, state.*[N F]?, p.*[]?, "
+    signature="x[T N F], feedback[F F], synapse_decay[*B]?, state.*[N F]?, p.*[]?, "
     "mask[T N F]?, spike[T N F]? -> y[T N F], state.*[N F]",
     forward=forward,
     vjp=vjp,
