@@ -101,12 +101,25 @@ from snnx.surrogate import (
 )
 
 if TYPE_CHECKING:
+    from snnx.backend import load_backend as load_backend
     from snnx.building import build as build
     from snnx.building import parameters as parameters
+    from snnx.serial import dumps as dumps
+    from snnx.serial import loads as loads
+    from snnx.serial import register as register
+    from snnx.training.fit import fit as fit
 
 __version__ = "0.1.0"
 
-_LAZY = {"build": "snnx.building", "parameters": "snnx.building"}  # they load NumPy
+_LAZY = {  # they load NumPy or more
+    "build": "snnx.building",
+    "parameters": "snnx.building",
+    "load_backend": "snnx.backend",
+    "fit": "snnx.training.fit",
+    "dumps": "snnx.serial",
+    "loads": "snnx.serial",
+    "register": "snnx.serial",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -107,13 +107,14 @@ class NumpySession:
         loss, correct = 0.0, 0
         grads: dict[str, np.ndarray] = {}
         statistics = self.net.statistics
-        for part in parts:
-            losses, new, out = self._value_and_grad(part, dials, mode or self.train, total)
-            loss += float(losses.sum()) / total
-            correct += self._correct(part, out.y)
-            grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
-            self.net.statistics = out.statistics
-        norm = float(np.sqrt(sum(float((g * g).sum()) for g in grads.values())))
+        with np.errstate(all="ignore"):  # what is not finite is found and said below
+            for part in parts:
+                losses, new, out = self._value_and_grad(part, dials, mode or self.train, total)
+                loss += float(losses.sum()) / total
+                correct += self._correct(part, out.y)
+                grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
+                self.net.statistics = out.statistics
+            norm = float(np.sqrt(sum(float((g * g).sum()) for g in grads.values())))
         finite = bool(np.isfinite(loss) and np.isfinite(norm))
         if finite:
             self._update(grads, norm, values)
