@@ -37,7 +37,7 @@ class AdaptiveLIF(Neuron):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuadraticIF(Neuron):
-    """A quadratic integrate-and-fire neuron: u[t] = v + rate v (v - critical) + x[t], hard reset."""
+    """Quadratic integrate-and-fire: u[t] = v + rate v (v - critical) + x[t], hard reset to 0."""
 
     rate: Scalar = 0.5
     critical: Scalar = 0.8

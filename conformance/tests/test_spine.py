@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -60,7 +62,7 @@ def test_a_temperature_turns_each_epoch_without_compiling_again(name):
     for epoch in range(12):
         dials = {"temperature": 0.5 + 0.5 * epoch, "epoch": epoch, "lr": 0.0}
         seen.append(run.grads(batch(), dials)[1]["2.weight"])
-    assert all(not np.array_equal(a, b) for a, b in zip(seen, seen[1:], strict=False))
+    assert all(not np.array_equal(a, b) for a, b in pairwise(seen))
 
 
 def test_a_learned_width_has_its_own_optimiser_and_stays_positive(name):
