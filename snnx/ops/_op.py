@@ -6,11 +6,14 @@ One op is one value of `Op` in one file of this package. The documentation, the 
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -126,17 +129,46 @@ def _name(term: str) -> str:
     return term.split("[")[0].strip().rstrip("?")
 
 
-def op_table_hash(ops: Mapping[str, Op]) -> str:
-    """Return the sha256 of every op's signature, source text, tolerances and differentiable inputs.
+MEANING = (  # what the ops compute with, besides their own files
+    "snnx.random",
+    "snnx.surrogate",
+    "snnx.neurons",
+    "snnx.trace",
+    "snnx.ops._cases",
+    "snnx.ops._neuron_samples",
+    "snnx.ops._windows",
+    "snnx.ops._xp",
+)
 
-    Checkpoints and conformance records carry it: two records are compared only under equal specs.
+
+def op_table_hash(ops: Mapping[str, Op]) -> str:
+    """Return the sha256 of every op's signature, code, tolerances and differentiable inputs.
+
+    Code is the source of the op's module without docstrings, comments on lines of their own and
+    empty lines, and that of the modules in `MEANING`. Checkpoints and conformance records carry
+    it: two records are compared only under equal specs.
     """
     digest = hashlib.sha256()
+    for name in MEANING:
+        digest.update(_code(importlib.import_module(name)).encode())
     for name in sorted(ops):
         op = ops[name]
         tolerances = {k: (t.forward, t.gradient) for k, t in sorted(op.tolerance.items())}
         module = inspect.getmodule(op.forward)
-        text = inspect.getsource(module) if module is not None else ""
+        text = "" if module is None else _code(module)
         row = [name, op.signature, list(op.differentiable), tolerances, text]
         digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def _code(module: ModuleType) -> str:
+    source = inspect.getsource(module)
+    dropped: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                dropped.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    lines = enumerate(source.splitlines(), start=1)
+    kept = (line for number, line in lines if number not in dropped)
+    return "\n".join(line for line in kept if line.strip() and not line.strip().startswith("#"))
