@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from snnx.clif import CLIF as CLIF
 from snnx.layers import (
     ArrayLayer as ArrayLayer,
 )

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from snnx import layers, neurons, objective, optim, scalars, spiking, surrogate
+from snnx import clif, layers, neurons, objective, optim, scalars, spiking, surrogate
 
 FORMAT = 1
 MAX_CHARACTERS = 16_000_000  # a tree of a million layers; more is no model
@@ -63,6 +63,7 @@ for _cls in (
     layers.Dropout,
     layers.Poisson,
     neurons.LIF,
+    clif.CLIF,
     spiking.Recurrent,
     spiking.DSR,
     scalars.Learned,
