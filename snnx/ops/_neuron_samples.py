@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from snnx.surrogate import ArcTan, Dspike, Rectangular, Sigmoid, Tanh, Triangula
 __all__ = ["neuron_samples", "rate_samples", "recurrent_samples"]
 
 
+SIGNS: tuple[tuple[str, Literal[">=", ">"]], ...] = (("ge", ">="), ("gt", ">"))
+
+
 def neuron_samples() -> Iterator[Sample]:
     """Yield the samples of op "neuron"."""
     rng = generator(301)
@@ -44,7 +47,7 @@ def _names(reset: Any, detach: bool) -> str:
 def _random(rng: Random) -> Iterator[Sample]:
     for reset in RESETS:
         for detach in (False, True):
-            for fire, sign in ((">=", "ge"), (">", "gt")):
+            for sign, fire in SIGNS:
                 neuron = LIF(reset=reset, detach_reset=detach, fire=fire)
                 yield random_sample(rng, f"lif-{_names(reset, detach)}-{sign}", neuron)
             neuron = LIF(reset=reset, detach_reset=detach, surrogate=Sigmoid(0.5))
@@ -169,7 +172,7 @@ def _ties() -> Iterator[Sample]:
     x = np.stack([column, 0.5 - 0.25 * column, column])[:, None, :]  # u = 1 and its edges recur
     g = {"y": np.array([1.0, -0.5, 2.0])[:, None, None] + 0.25 * column}
     g["state.v"] = np.full((1, 7), 0.5)
-    for sign, fire in (("ge", ">="), ("gt", ">")):
+    for sign, fire in SIGNS:
         for reset in RESETS:
             for edge, surrogate in (
                 ("closed", Rectangular(1.0)),
