@@ -33,9 +33,9 @@ class CLIF(Neuron):
     """
 
     states: ClassVar[tuple[str, ...]] = ("m", "w", "e")
-    membrane_decay: Scalar = math.exp(-0.1)
-    synapse_decay: Scalar = math.exp(-0.4)
-    gain: Scalar = 4 ** (4 / 3) / 3
+    membrane_decay: Scalar
+    synapse_decay: Scalar
+    gain: Scalar
     threshold: Scalar = 1.0
     detach_reset: bool = False
 

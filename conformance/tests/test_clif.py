@@ -102,7 +102,7 @@ def test_an_input_moves_the_potential_one_step_later():
 
 def test_the_constants_are_those_of_the_baseline():
     neuron = CLIF.from_tau(30.0, 7.5, 3.0)
-    assert neuron == CLIF()
+    assert neuron == CLIF.from_tau()
     assert neuron.gain == pytest.approx(2.116535, abs=5e-7)
     assert neuron.membrane_decay == pytest.approx(0.904837, abs=5e-7)
     assert neuron.synapse_decay == pytest.approx(0.670320, abs=5e-7)
@@ -127,9 +127,13 @@ def test_the_kernel_peaks_just_below_one_on_the_grid_of_3_ms():
         (lambda: CLIF.from_tau(7.5, 7.5, 3.0), ValueError, "tau_m > tau_s"),
         (lambda: CLIF.from_tau(30.0, 7.5, 0.0), ValueError, "dt"),
         (lambda: CLIF.from_tau(float("inf"), 7.5, 3.0), ValueError, "finite"),
-        (lambda: CLIF(membrane_decay=1.5), ValueError, "membrane_decay"),
-        (lambda: CLIF(gain=0.0), ValueError, "gain"),
-        (lambda: CLIF(threshold="1"), TypeError, "threshold"),
+        (
+            lambda: CLIF(membrane_decay=1.5, synapse_decay=0.5, gain=1.0),
+            ValueError,
+            "membrane_decay",
+        ),
+        (lambda: CLIF(membrane_decay=0.9, synapse_decay=0.5, gain=0.0), ValueError, "gain"),
+        (lambda: CLIF.from_tau(threshold="1"), TypeError, "threshold"),
     ],
 )
 def test_a_wrong_number_is_refused(make, error, message):
