@@ -80,6 +80,8 @@ from snnx.program import ShapeError as ShapeError
 from snnx.program import flatten as flatten
 from snnx.scalars import Dial as Dial
 from snnx.scalars import Learned as Learned
+from snnx.spatial import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+from snnx.spatial import Pad2d as Pad2d
 from snnx.spiking import DSR as DSR
 from snnx.spiking import Recurrent as Recurrent
 from snnx.surrogate import (
