@@ -129,7 +129,6 @@ def _bias_init(init: WeightInit, fan_in: int) -> Init:
 
 
 _ZERO = Init("constant", 0.0)
-_ONE = Init("constant", 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,25 +223,30 @@ class BatchNorm(Layer):
 
         y = scale gamma (x - mean) / sqrt(var + eps) + beta
 
-    `scale` is tdBN's alpha V_th (1: plain). momentum is the weight of the new value. The running
-    variance is unbiased and n counts time steps. Source: methods of tdBN (Zheng 2021), Dspike 4-5.
+    `scale` is tdBN's alpha V_th (1: plain); gamma starts at `init`. momentum is the weight of the
+    new value. The running variance is unbiased and n counts time steps. Source: methods of tdBN (Zheng 2021), Dspike 4-5.
     """
 
     momentum: float = 0.1
     eps: float = 1e-5
     scale: float = 1.0
+    init: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.momentum <= 1:
             raise ValueError(f"BatchNorm: momentum must be in (0, 1], not {self.momentum}")
         if not self.eps > 0 or not self.scale > 0:
             raise ValueError(f"BatchNorm: eps {self.eps} and scale {self.scale} must be above 0")
+        if not math.isfinite(self.init):
+            raise ValueError(f"BatchNorm: init must be finite, not {self.init}")
 
     def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
         shape = edge.shape[-1:]
         inputs = {
             "x": edge.name,
-            "weight": program.parameter(f"{path}.weight", shape, "norm", _ONE),
+            "weight": program.parameter(
+                f"{path}.weight", shape, "norm", Init("constant", float(self.init))
+            ),
             "bias": program.parameter(f"{path}.bias", shape, "norm", _ZERO),
             "running_mean": program.statistic(f"{path}.running_mean", shape, 0.0),
             "running_var": program.statistic(f"{path}.running_var", shape, 1.0),
