@@ -1,0 +1,163 @@
+"""The pure core: a program run on MLX arrays; gradients are MLX's through the rules of its ops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import mlx.core as mx
+
+from snnx.layers import ArrayLayer
+from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
+from snnx.program import Parameter, Program, Step
+from snnx_mlx import draws
+from snnx_mlx.arrays import custom_op
+from snnx_mlx.namespace import xp
+from snnx_mlx.ops import RULES
+
+Arrays = Mapping[str, mx.array]
+
+
+@dataclass(slots=True)
+class Result:
+    """What `run` returns; state "t" is the absolute time as a uint32 array."""
+
+    y: mx.array
+    state: dict[str, Any]
+    statistics: dict[str, mx.array]
+    edges: dict[str, mx.array] = field(default_factory=dict)
+    observed: dict[str, mx.array] = field(default_factory=dict)
+
+
+def learned_value(parameter: Parameter, raw: mx.array) -> mx.array:
+    """Return the value of a parameter from its raw array."""
+    transform = None if parameter.learned is None else parameter.learned.transform
+    if transform == "log":
+        return mx.exp(raw)
+    if transform == "logit":
+        return 0.5 * (1.0 + mx.tanh(0.5 * raw))
+    return raw
+
+
+def run(
+    program: Program,
+    parameters: Arrays,
+    statistics: Arrays,
+    x: mx.array,
+    state: Mapping[str, Any] | None,
+    dials: Arrays,
+    index: mx.array,
+    how: Run,
+    *,
+    impose: Arrays | None = None,
+    at: str | None = None,
+    values: mx.array | None = None,
+    precision: str = "fp32",
+) -> Result:
+    """Run the program on x [T or 1, N, *F]; pure, so that it may stand inside grad and compile.
+
+    `state` maps a spiking layer's path to its tuple of arrays, and "t" to the absolute time; None
+    is rest. `dials` are 0-d arrays: float32, and uint32 for seed, step and epoch. `index` [N],
+    uint32, are the samples' positions in their data set. Under precision "bf16" convolutions,
+    linear maps and the activations after them are bfloat16; all else is float32.
+    """
+    env: dict[str, Any] = {program.source: x}
+    env |= {p.path: learned_value(p, parameters[p.path]) for p in program.parameters}
+    env |= {f"dial.{name}": dials[name] for name in program.dials}
+    env |= dict(statistics)
+    if at is not None and values is not None:
+        env[at] = values
+    before = dict(state or {})
+    start = before.get("t", 0)
+    start = start.astype(mx.uint32) if isinstance(start, mx.array) else _word(start)
+    times = start + mx.arange(how.steps, dtype=mx.uint32)
+    result = Result(x, {"t": start + _word(how.steps)}, dict(statistics))
+    for step in needed_steps(program, at):
+        inputs = {name: env[ref] for name, ref in step.inputs.items() if name != "analog"}
+        for (name, _), array in zip(step.states, before.get(step.path, ()), strict=False):
+            inputs[f"state.{name}"] = array
+        attributes = op_attributes(step, how, inputs["x" if "x" in inputs else "a"].shape[0])
+        purpose = draw_purpose(step, how)
+        if purpose is not None:
+            _draw(step, inputs, attributes, env, dials, purpose, index, times)
+        if attributes.get("fire") == "imposed" and impose is not None:
+            inputs["spike"] = impose[step.path]
+        if precision == "bf16" and step.op in ("conv2d", "linear"):
+            inputs = {k: v.astype(mx.bfloat16) for k, v in inputs.items()}
+        if step.op == "dropout" and purpose is None:
+            outputs = {"y": inputs["x"]}
+        elif step.op == "array_layer":
+            outputs = {"y": _array_layer(attributes["layer"], inputs)}
+        else:
+            outputs = RULES[step.op](inputs, attributes)
+        env[step.output] = outputs["y"]
+        _keep(step, outputs, result)
+    result.edges = {name: env[name] for name in program.edges if name in env}
+    y = env[program.result].astype(mx.float32)
+    result.y = mx.broadcast_to(y, (how.steps, *y.shape[1:])) if y.shape[0] < how.steps else y
+    return result
+
+
+def _word(value: int) -> mx.array:
+    return mx.array(int(value) % 2**32, mx.uint32)
+
+
+def _draw(
+    step: Step,
+    inputs: dict[str, Any],
+    attributes: Mapping[str, Any],
+    env: Mapping[str, Any],
+    dials: Arrays,
+    purpose: str,
+    index: mx.array,
+    times: mx.array,
+) -> None:
+    """Add a step's random input; every sample draws by its position, so copies share draws."""
+    x = inputs["x"]
+    copies = x.shape[1] // index.shape[0]
+    count = dials["epoch"] if purpose.startswith("eval ") else dials["step"]
+    if step.op == "dropout" and not attributes["per_step"]:
+        times = mx.zeros(1, mx.uint32)
+    size = math.prod(x.shape[2:])
+    u = draws.uniform(dials["seed"], purpose, step.path, count, index, times, size)
+    u = u.reshape(times.shape[0], index.shape[0], *x.shape[2:])
+    u = mx.tile(u, (1, copies, *[1] * (x.ndim - 2))) if copies > 1 else u
+    if step.op == "poisson":
+        inputs["noise"] = u
+    elif step.op == "dropout":
+        inputs["mask"] = (u >= attributes["rate"]).astype(x.dtype)
+    else:
+        analog = attributes["neuron"].analog
+        inputs["mask"] = u < (env[step.inputs["analog"]] if "analog" in step.inputs else analog)
+
+
+def _array_layer(layer: ArrayLayer, inputs: Arrays) -> mx.array:
+    """Run a user's layer; its vjp, where it has one, is the gradient."""
+    names = tuple(k for k in inputs if k != "x")
+
+    def forward(x: mx.array, *values: mx.array) -> tuple[mx.array, ...]:
+        return (layer.forward(xp, x, dict(zip(names, values, strict=True))),)
+
+    def backward(given: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+        x, *values = given
+        named = dict(zip(names, values, strict=True))
+        g_x, g = layer.vjp(xp, x, named, outputs[0], cotangents[0])
+        if set(g) != set(names):
+            raise ValueError(f"{type(layer).__name__}.vjp: gradients {sorted(g)}, not {names}")
+        return (g_x, *(g[n] for n in names))
+
+    function = forward if layer.vjp is None else custom_op(forward, backward)
+    return function(inputs["x"], *(inputs[n] for n in names))[0]
+
+
+def _keep(step: Step, outputs: Arrays, result: Result) -> None:
+    if step.states:
+        result.state[step.path] = tuple(outputs[f"state.{name}"] for name, _ in step.states)
+    if step.op == "batch_norm":
+        for name in ("running_mean", "running_var"):
+            result.statistics[step.inputs[name]] = outputs[name]
+    for name in ("spike", "potential"):
+        if name in outputs:
+            result.observed[f"{step.path}.{name}"] = outputs[name]

@@ -1,0 +1,84 @@
+"""Philox4x32-10 on MLX arrays, bit-equal to `snnx.random`.
+
+Seed, counter, samples and times are uint32 arrays, never Python numbers, so that a compiled step
+draws anew when they change; `mx.random` would freeze its mask inside one.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from snnx.random import KEY_STEPS, MULTIPLIERS, ROUNDS, key_hash
+
+_MASK = 0xFFFFFFFF
+
+
+def _product(word: mx.array, multiplier: int) -> tuple[mx.array, mx.array]:
+    """Return the high and low word of a 64-bit product."""
+    product = word.astype(mx.uint64) * mx.array(multiplier, mx.uint64)
+    high = mx.right_shift(product, mx.array(32, mx.uint64)).astype(mx.uint32)
+    return high, product.astype(mx.uint32)
+
+
+def bits(
+    seed: mx.array,
+    purpose: str,
+    path: str,
+    counter: mx.array,
+    samples: mx.array,
+    times: mx.array,
+    elements: int,
+) -> mx.array:
+    """Return random words, uint32 [T, N, elements], for samples [N] and times [T]."""
+    for name, word in (("seed", seed), ("counter", counter), ("samples", samples)):
+        if word.dtype != mx.uint32:
+            raise TypeError(f"random bits: {name} must be uint32, gets {word.dtype}")
+    if times.dtype != mx.uint32:
+        raise TypeError(f"random bits: times must be uint32, gets {times.dtype}")
+    blocks = -(-elements // 4)
+    key0, key1 = seed.reshape(1, 1, 1), mx.array(key_hash(purpose, path), mx.uint32)
+    c0, c1 = counter.reshape(1, 1, 1), samples[None, :, None]
+    c2, c3 = times[:, None, None], mx.arange(blocks, dtype=mx.uint32)[None, None, :]
+    for i in range(ROUNDS):
+        high0, low0 = _product(c0, MULTIPLIERS[0])
+        high1, low1 = _product(c2, MULTIPLIERS[1])
+        round0 = key0 + mx.array(KEY_STEPS[0] * i & _MASK, mx.uint32)
+        round1 = key1 + mx.array(KEY_STEPS[1] * i & _MASK, mx.uint32)
+        c0 = mx.bitwise_xor(mx.bitwise_xor(high1, c1), round0)
+        c2 = mx.bitwise_xor(mx.bitwise_xor(high0, c3), round1)
+        c1, c3 = low1, low0
+    words = mx.stack(mx.broadcast_arrays(c0, c1, c2, c3), axis=-1)
+    words = words.reshape(times.shape[0], samples.shape[0], blocks * 4)
+    return words[..., :elements]
+
+
+def to_uniform(words: mx.array) -> mx.array:
+    """Return float32 in [0, 1), exactly (word >> 8) * 2^-24."""
+    return mx.right_shift(words, mx.array(8, mx.uint32)).astype(mx.float32) * 2.0**-24
+
+
+def uniform(
+    seed: mx.array,
+    purpose: str,
+    path: str,
+    counter: mx.array,
+    samples: mx.array,
+    times: mx.array,
+    elements: int,
+) -> mx.array:
+    """Return uniform float32 in [0, 1), [T, N, elements]."""
+    return to_uniform(bits(seed, purpose, path, counter, samples, times, elements))
+
+
+def bernoulli(
+    p: float | mx.array,
+    seed: mx.array,
+    purpose: str,
+    path: str,
+    counter: mx.array,
+    samples: mx.array,
+    times: mx.array,
+    elements: int,
+) -> mx.array:
+    """Return bool [T, N, elements], true with probability float32(p)."""
+    return uniform(seed, purpose, path, counter, samples, times, elements) < p

@@ -1,0 +1,149 @@
+"""The network as an mlx.nn.Module: a tree of arrays by path, and the program that they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+
+from snnx.building import initial_statistics
+from snnx.mode import EVAL, Run, train_mode
+from snnx.program import Program
+from snnx_mlx import core
+from snnx_mlx.arrays import to_mlx, to_words
+from snnx_mlx.updates import project as project_rule
+
+COUNTERS = ("seed", "step", "epoch")
+
+
+def project(program: Program, parameters: Mapping[str, mx.array]) -> dict[str, mx.array]:
+    """Return the parameters, every learned number within its bounds."""
+    found = dict(parameters)
+    for p in program.parameters:
+        if p.learned is not None:
+            low, high = p.learned.raw_bounds
+            bounds = {"low": low, "high": high}
+            found[p.path] = project_rule({"parameter": found[p.path]}, bounds)["parameter"]
+    return found
+
+
+class Leaf(nn.Module):
+    """The arrays of one layer; running statistics are never trainable."""
+
+    def unfreeze(self, *args: Any, **kwargs: Any) -> Leaf:
+        """Unfreeze the layer's parameters, but not its running statistics."""
+        super().unfreeze(*args, **kwargs)
+        kept = [k for k in ("running_mean", "running_var") if k in self]
+        if kept:
+            self.freeze(keys=kept, recurse=False)
+        return self
+
+
+class Net(nn.Module):
+    """A network whose parameters flatten to the program's paths ("1.weight", "2.running_mean").
+
+    y, state = net(x, state=None, steps=None): x [N, *F] with steps = T, or [T, N, *F].
+    `train()` and `eval()` choose between `train_mode` and `EVAL`; a call in training moves the
+    running statistics. Dials are numbers or 0-d arrays; inside mx.compile give arrays, since every
+    new Python number is traced again.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        parameters: Mapping[str, np.ndarray],
+        device: mx.Device,
+        precision: str,
+    ) -> None:
+        super().__init__()
+        self.program, self.device, self.precision = program, device, precision
+        with mx.stream(device):
+            values = {k: to_mlx(v) for k, v in parameters.items()}
+            start = {k: to_mlx(v) for k, v in initial_statistics(program).items()}
+            self.assign(project(program, values), start)
+            mx.eval(self.parameters())
+        self.unfreeze()
+
+    def _leaf(self, path: str) -> tuple[Leaf, str]:
+        """Return the module that holds an array, made where it is missing, and its key."""
+        *places, key = path.split(".")
+        module: Any = self
+        for place in places:
+            if place not in module:
+                module[place] = Leaf()
+            module = module[place]
+        return module, key
+
+    def assign(
+        self, parameters: Mapping[str, mx.array], statistics: Mapping[str, mx.array]
+    ) -> None:
+        """Put arrays in their places."""
+        for path, array in (*parameters.items(), *statistics.items()):
+            module, key = self._leaf(path)
+            module[key] = array
+
+    def arrays(self) -> tuple[dict[str, mx.array], dict[str, mx.array]]:
+        """Return the parameters and the running statistics by path."""
+        found = dict(self._flat())
+        kept = {s.path for s in self.program.statistics}
+        parameters = {k: v for k, v in found.items() if k not in kept}
+        return parameters, {k: found[k] for k in kept}
+
+    def _flat(self) -> Iterator[tuple[str, mx.array]]:
+        yield from tree_flatten(self.parameters())  # type: ignore[misc]
+
+    def __call__(
+        self,
+        x: mx.array,
+        state: Mapping[str, Any] | None = None,
+        steps: int | None = None,
+        dials: Mapping[str, Any] | None = None,
+        index: mx.array | None = None,
+    ) -> tuple[mx.array, dict[str, Any]]:
+        """Return y [T, N, *K] and the state for the next chunk of time."""
+        program = self.program
+        rank = len(program.input_shape)
+        if x.ndim not in (rank + 1, rank + 2) or x.shape[x.ndim - rank :] != program.input_shape:
+            raise ValueError(
+                f"net: the model's Input is {program.input_shape}, so x is [N, *Input] or "
+                f"[T, N, *Input], not {tuple(x.shape)}"
+            )
+        with mx.stream(self.device):
+            x = (x[None] if x.ndim == rank + 1 else x).astype(mx.float32)
+            total = x.shape[0] if x.shape[0] > 1 or steps is None else steps
+            mode = train_mode(program) if self.training else EVAL
+            order = to_words(np.arange(x.shape[1])) if index is None else index.astype(mx.uint32)
+            parameters, statistics = self.arrays()
+            out = core.run(
+                program,
+                parameters,
+                statistics,
+                x,
+                state,
+                self._dials(dials or {}),
+                order,
+                Run(mode, total),
+                precision=self.precision,
+            )
+            if self.training:
+                self.assign({}, out.statistics)
+        return out.y, out.state
+
+    def _dials(self, given: Mapping[str, Any]) -> dict[str, mx.array]:
+        known = {**self.program.dials, **dict.fromkeys(COUNTERS, 0)}
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise KeyError(f"unknown dials {unknown}; there are {sorted(known)}")
+        found = {**known, **given}
+        return {
+            k: v.astype(_kind(k)) if isinstance(v, mx.array) else mx.array(v, _kind(k))
+            for k, v in found.items()
+        }
+
+
+def _kind(name: str) -> mx.Dtype:
+    return mx.uint32 if name in COUNTERS else mx.float32

@@ -1,0 +1,132 @@
+"""One rule per op of the spec: (inputs, attributes) -> outputs, in MLX arrays.
+
+The executor and `MlxBackend.run` use the same rules. Ordinary ops leave their gradients to MLX;
+batch norm, max pooling, rate mapping and the bias of a layer bring their own, where MLX's would
+lose digits or follow another rule at ties.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mlx.core as mx
+
+from snnx_mlx import losses, norm, pooling, sequence, updates
+from snnx_mlx.arrays import custom_op, nested_sum
+
+Arrays = Mapping[str, mx.array]
+Attributes = Mapping[str, Any]
+Outputs = dict[str, mx.array]
+Rule = Callable[[Arrays, Attributes], Outputs]
+
+
+def _bias_gradients(inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+    g = cotangents[0]
+    return g, nested_sum(g.astype(mx.float32), g.ndim - 1)
+
+
+_add_bias = custom_op(lambda x, bias: (x + bias,), _bias_gradients)
+
+
+def _biased(y: mx.array, inputs: Arrays) -> Outputs:
+    return {"y": _add_bias(y, inputs["bias"])[0] if "bias" in inputs else y}
+
+
+def conv2d(inputs: Arrays, attributes: Attributes) -> Outputs:
+    """Convolve [... H W I] with weight [O, kH, kW, I / groups]; both are MLX's own layouts."""
+    x, weight = inputs["x"], inputs["weight"]
+    image = x.reshape(-1, *x.shape[-3:])
+    stride, padding = attributes.get("stride", 1), attributes.get("padding", 0)
+    y = mx.conv2d(image, weight, stride, padding, groups=attributes.get("groups", 1))
+    return _biased(y.reshape(*x.shape[:-3], *y.shape[1:]), inputs)
+
+
+def linear(inputs: Arrays, attributes: Attributes) -> Outputs:
+    """Multiply the last axis by weight [O, I]."""
+    return _biased(mx.matmul(inputs["x"], inputs["weight"].T), inputs)
+
+
+def flatten(inputs: Arrays, attributes: Attributes) -> Outputs:
+    """Join the axes after T and N in the order H, W, C."""
+    x = inputs["x"]
+    return {"y": x.reshape(*x.shape[:2], math.prod(x.shape[2:]))}
+
+
+def add(inputs: Arrays, attributes: Attributes) -> Outputs:
+    """Add two sequences; a side of one step is static."""
+    return {"y": inputs["a"] + inputs["b"]}
+
+
+def dropout(inputs: Arrays, attributes: Attributes) -> Outputs:
+    """Apply a mask of 0 and 1, scaled by 1 / (1 - rate)."""
+    return {"y": inputs["x"] * inputs["mask"] / (1.0 - attributes["rate"])}
+
+
+def repeat(inputs: Arrays, attributes: Attributes) -> Outputs:
+    """Show a static input at every step."""
+    x = inputs["x"]
+    return {"y": mx.broadcast_to(x[None], (attributes["steps"], *x.shape))}
+
+
+def poisson(inputs: Arrays, attributes: Attributes) -> Outputs:
+    """Fire where the noise lies below x; no gradient."""
+    x = mx.stop_gradient(inputs["x"])
+    return {"y": (inputs["noise"] < x).astype(x.dtype)}
+
+
+def rate_mapping(inputs: Arrays, attributes: Attributes) -> Outputs:
+    """Clamp the weighted mean input to [0, bound], with the released code's masks backwards."""
+    lif = attributes["kind"] == "lif"
+    dt, tau = attributes.get("dt", 1.0), attributes.get("tau", 1.0)
+    slope = 1.0 / dt if lif else 1.0
+    decay = attributes.get("decay", math.exp(-dt / tau) if lif else 1.0)
+
+    def mean(x: mx.array) -> tuple[mx.array, mx.array]:
+        steps = x.shape[0]
+        powers = [decay ** (steps - 1 - t) for t in range(steps)]
+        w = mx.array([p / sum(powers) for p in powers]).reshape(-1, *[1] * (x.ndim - 1))
+        return w, mx.sum(w * x.astype(mx.float32), axis=0)
+
+    def forward(x: mx.array, threshold: mx.array) -> tuple[mx.array, ...]:
+        bound = threshold.astype(mx.float32) * slope
+        return (mx.clip(mean(x)[1] / tau, 0.0, bound).astype(x.dtype),)
+
+    def backward(given: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+        x, threshold = given
+        w, m = mean(x)
+        inside, above = sequence.rate_masks(m, threshold.astype(mx.float32), attributes)
+        g = cotangents[0].astype(mx.float32)
+        return w * (inside * g / tau)[None], nested_sum(above * g, g.ndim) * slope
+
+    return {"y": custom_op(forward, backward)(inputs["x"], inputs["threshold"])[0]}
+
+
+RULES: dict[str, Rule] = {
+    "repeat": repeat,
+    "poisson": poisson,
+    "conv2d": conv2d,
+    "linear": linear,
+    "batch_norm": norm.batch_norm,
+    "avg_pool2d": pooling.avg_pool2d,
+    "max_pool2d": pooling.max_pool2d,
+    "global_avg_pool2d": pooling.global_avg_pool2d,
+    "flatten": flatten,
+    "add": add,
+    "dropout": dropout,
+    "neuron": sequence.neuron,
+    "recurrent": sequence.recurrent,
+    "rate_neuron": sequence.rate_neuron,
+    "rate_mapping": rate_mapping,
+    "readout": losses.readout,
+    "sdt_loss": losses.sdt_loss,
+    "tet_loss": losses.tet_loss,
+    "rate_mse_loss": losses.rate_mse_loss,
+    "mse_loss": losses.mse_loss,
+    "sgd_update": updates.sgd,
+    "adam_update": updates.adam,
+    "adamw_update": updates.adamw,
+    "rounded_sgd_update": updates.rounded_sgd,
+    "project": updates.project,
+}
