@@ -69,7 +69,7 @@ def run_case(backend: Backend, op: Op, sample: Sample, dtype: str, case: Case) -
     near, keep = near_threshold(op, inputs, sample), None
     if near is not None:
         given = {n: np.where(near, 0.0, g) for n, g in given.items()}
-        keep = {n: ~near for n in ("x", "y", *(k for k in wanted if k.startswith("state.")))}
+        keep = dict.fromkeys(("x", "y", *(k for k in wanted if k.startswith("state."))), ~near)
     found = Comparison(f"{backend.name} {op.name} {sample.name} {dtype}", reproduce(case))
     tolerance = op.tolerance[dtype]
     exact = sample.kind != "random"
