@@ -224,7 +224,8 @@ class BatchNorm(Layer):
         y = scale gamma (x - mean) / sqrt(var + eps) + beta
 
     `scale` is tdBN's alpha V_th (1: plain); gamma starts at `init`. momentum is the weight of the
-    new value. The running variance is unbiased and n counts time steps. Source: methods of tdBN (Zheng 2021), Dspike 4-5.
+    new value. The running variance is unbiased and n counts time steps. Source: tdBN (Zheng 2021),
+    Dspike Eq. 4-5.
     """
 
     momentum: float = 0.1
