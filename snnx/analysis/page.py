@@ -1,0 +1,270 @@
+"""The page of a run: one HTML text that needs no network, no script and no other file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from snnx.analysis.pagestyle import inline_svg, style_sheet
+from snnx.analysis.rundata import RunData, flat, number
+
+CAPTIONS = {
+    "curves": (
+        "Training",
+        "Loss and accuracy after every epoch. Look for a gap that opens between train and test "
+        "(overfitting) and for a curve that still moves at the end (train longer).",
+    ),
+    "raster": (
+        "Spikes",
+        "Each mark is a spike: time to the right, a few neurons of every layer from top to bottom, "
+        "one column per test sample. Look for layers that are empty or full, and for neurons that "
+        "fire alike for every sample: they say nothing about the class. Grey is padding.",
+    ),
+    "rates": (
+        "Firing rates",
+        "Share of time steps in which a neuron fires. A dead neuron fires in less than 1 % of all "
+        "steps, a saturated one in more than 90 %; neither tells samples apart. Dead neurons at "
+        "image borders are usual. Many more ask for a lower threshold or a norm before the neuron.",
+    ),
+    "logits": (
+        "Output over time",
+        "The output of every class at each time step: green is the labelled class, orange the one "
+        "that was chosen where it is another. The prediction is read from the mean over time. A "
+        "line that rises early can be read out early.",
+    ),
+    "time": (
+        "Accuracy against time",
+        "Test accuracy when the output is read after fewer steps than the network was trained "
+        "with. Where the curve is flat, fewer steps would do.",
+    ),
+    "dials": (
+        "Dials",
+        "The numbers that the run set from epoch to epoch, such as the learning rate.",
+    ),
+}
+FILES = {
+    "config.toml": "every setting, resolved",
+    "metrics.jsonl": "one row per epoch",
+    "metrics.csv": "the same as a table",
+    "result.json": "final numbers",
+    "env.json": "versions, device, command line",
+    "log.txt": "what the screen showed",
+    "checkpoints": "weights and training state",
+    "plots": "the pictures, and data.npz from which they are drawn",
+    "report.html": "this page",
+    "DONE": "the run ended well",
+    "FAILED": "the run did not end well; holds its exit code",
+}
+UNKNOWN = "not recorded"
+
+
+def page(run: RunData, figures: Mapping[str, str]) -> str:
+    """Return the page's HTML; every text that comes from a file is escaped."""
+    title = escape(run.folder.resolve().name)
+    parts = [
+        f"<h1>{title}</h1>",
+        _state(run),
+        _numbers(run),
+        _notes(run),
+        _data(run),
+        *_figures(figures),
+        _model(run),
+        _reproduce(run),
+        _environment(run),
+        _files(run),
+    ]
+    body = "\n".join(part for part in parts if part)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title} - snnx</title>\n<style>{style_sheet()}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _state(run: RunData) -> str:
+    if (run.folder / "FAILED").exists():
+        return '<p class="warn">This run did not end well: the numbers are its last ones.</p>'
+    if run.result:
+        return (
+            '<p class="muted">A training run of snnx. Its numbers are those of the last epoch.</p>'
+        )
+    return '<p class="warn">This run has no result yet: the numbers are its last ones.</p>'
+
+
+def _found(run: RunData, *names: str) -> Any:
+    """Return the first value of these names: in the result, the environment, then the settings."""
+    for source in (run.result, run.env, run.config):
+        leaves = flat(source)
+        for name in names:
+            for key, value in leaves.items():
+                if key == name or key.endswith(f".{name}"):
+                    return value
+    return None
+
+
+def _last(run: RunData, *names: str) -> float | None:
+    value = number(_found(run, *names))
+    if value is None:
+        y = run.series(*names)[1]
+        value = float(y[-1]) if len(y) else None
+    return value
+
+
+def _numbers(run: RunData) -> str:
+    accuracy = _last(run, "test_accuracy")
+    macs = run.arrays.get("step_macs")
+    total = None if macs is None or not macs.size or macs.min() < 0 else int(macs.sum())
+    parameters = number(_found(run, "parameters"))
+    if parameters is None and "step_parameters" in run.arrays:
+        parameters = float(run.arrays["step_parameters"].sum())
+    steps = number(_found(run, "T", "steps"))
+    if "steps" in run.arrays:
+        steps = float(run.arrays["steps"])
+    spikes = _last(run, "spikes_per_neuron_step", "spikes")
+    if spikes is None and "spikes" in run.arrays:
+        spikes = float(run.arrays["spikes"])
+    epochs = run.series("train_loss", "loss", "test_accuracy")[0]
+    seconds = number(_found(run, "seconds", "time", "wall_time", "duration"))
+    cells = [
+        ("test accuracy", _shown(accuracy, "{:.2f} %", 100.0)),
+        ("training loss", _shown(_last(run, "train_loss", "loss"), "{:.4g}")),
+        ("parameters", _shown(parameters, "{:,.0f}")),
+        ("time steps T", _shown(steps, "{:.0f}")),
+        ("MACs per step", _shown(total, "{:,.0f}")),
+        ("spikes / neuron / step", _shown(spikes, "{:.3f}")),
+        ("epochs", f"{len(epochs)}" if len(epochs) else UNKNOWN),
+        ("time", _duration(seconds)),
+        ("seed", _word(_found(run, "seed"))),
+        ("backend", _word(_found(run, "backend"))),
+        ("device", _word(_found(run, "device"))),
+        ("precision", _word(_found(run, "precision"))),
+    ]
+    rows = "".join(
+        f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in cells
+        if value != UNKNOWN or not name.startswith("precision")
+    )
+    return f'<dl class="numbers">{rows}</dl>'
+
+
+def _shown(value: float | None, form: str, scale: float = 1.0) -> str:
+    if value is None:
+        return UNKNOWN
+    return form.format(value * scale) if math.isfinite(value) else "not finite"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _word(value: Any) -> str:
+    return UNKNOWN if value is None else str(value)
+
+
+def _notes(run: RunData) -> str:
+    broken = sum(
+        not math.isfinite(value)
+        for row in run.rows
+        for value in map(number, flat(row).values())
+        if value is not None
+    )
+    notes = [*run.notes]
+    if broken:
+        notes.append(f"metrics.jsonl: {broken} numbers are not finite; the curves have gaps there")
+    return "".join(f'<p class="warn">{escape(note)}</p>' for note in notes)
+
+
+def _data(run: RunData) -> str:
+    names = ("id", "label", "sizes", "source", "licence")
+    kept = {name: run.text(f"data_{name}") for name in names}
+    if not any(kept.values()):
+        return ""
+    label = kept["label"] or "unstated"
+    rows = [("data set", kept["id"]), ("label", label), ("samples", kept["sizes"])]
+    rows += [("source", kept["source"]), ("licence", kept["licence"])]
+    return f"<h2>Data</h2>{_table([r for r in rows if r[1]])}"
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    cells = "".join(f"<tr><th>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in rows)
+    return f'<div class="wide"><table><tbody>{cells}</tbody></table></div>'
+
+
+def _figures(figures: Mapping[str, str]) -> Iterator[str]:
+    if figures:
+        yield "<h2>Pictures</h2>"
+    for name, text in figures.items():
+        title, caption = CAPTIONS[name]
+        kind = ' class="half"' if name == "time" else ""
+        yield (
+            f'<figure{kind}><div class="scroll">{inline_svg(text, name, title)}</div>'
+            f"<figcaption><b>{title}.</b> {caption}</figcaption></figure>"
+        )
+
+
+def _model(run: RunData) -> str:
+    a = run.arrays
+    names = ("path", "layer", "shape", "parameters", "macs", "binary")
+    if not all(f"step_{n}" in a for n in names) or not len(a["step_path"]):
+        return ""
+    rows = []
+    for path, layer, shape, size, macs, binary in zip(
+        *(a[f"step_{n}"].tolist() for n in names), strict=True
+    ):
+        cost = "not known" if macs < 0 else f"{macs:,}" if macs else ""
+        rows.append(
+            f"<tr><td class=w>{escape(path)}</td><td class=w>{escape(layer)}</td>"
+            f"<td class=w>{escape(shape)}</td><td class=n>{f'{size:,}' if size else ''}</td>"
+            f"<td class=n>{cost}</td><td class=w>{'spikes' if binary else ''}</td></tr>"
+        )
+    known = a["step_macs"][a["step_macs"] >= 0]
+    return (
+        '<h2>Model</h2><div class="wide"><table><thead><tr><th>path</th><th>layer</th>'
+        "<th>output per step</th><th class=n>parameters</th><th class=n>MACs per step</th>"
+        f"<th>input</th></tr></thead><tbody><tr><td class=w>input</td><td></td>"
+        f"<td class=w>{escape(run.text('input_shape'))}</td><td></td><td></td><td></td></tr>"
+        f"{''.join(rows)}</tbody><tfoot><tr><td>all</td><td></td><td></td>"
+        f"<td class=n>{int(a['step_parameters'].sum()):,}</td>"
+        f"<td class=n>{int(known.sum()):,}</td><td></td></tr></tfoot></table></div>"
+        '<p class="muted">MACs are the multiply-accumulates of a dense network of these shapes, '
+        "for one sample and one time step. Where the input is spikes, each is an addition, made "
+        "only when a spike comes.</p>"
+    )
+
+
+def _reproduce(run: RunData) -> str:
+    command = _found(run, "command", "command_line", "argv")
+    if isinstance(command, list):
+        command = " ".join(map(str, command))
+    text = "<h2>Reproduce</h2>"
+    if command:
+        text += f"<pre><code>{escape(str(command))}</code></pre>"
+    else:
+        text += "<p>The command was not recorded; the settings below hold every value.</p>"
+    if run.config_text:
+        text += (
+            "<details><summary>config.toml</summary>"
+            f"<pre><code>{escape(run.config_text)}</code></pre></details>"
+        )
+    return text
+
+
+def _environment(run: RunData) -> str:
+    rows = [(key, _word(value)) for key, value in flat(run.env).items()]
+    return f"<h2>Environment</h2>{_table(rows)}" if rows else ""
+
+
+def _files(run: RunData) -> str:
+    rows = []
+    for path in sorted({*run.folder.iterdir(), run.folder / "report.html"}):
+        name = path.name + ("/" if path.is_dir() else "")
+        rows.append((name, FILES.get(path.name, "")))
+    return f"<h2>Files of the run</h2>{_table(rows)}"

@@ -1,0 +1,188 @@
+"""What a run directory's files say, read without trusting them.
+
+A killed run leaves files missing or cut off, and they are wanted then too: what cannot be read is
+left out and named in `notes`, which the page shows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DATA_FILE = Path("plots") / "data.npz"
+_DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """A run as read: `rows` of metrics.jsonl, JSON files as dicts, `arrays` of plots/data.npz."""
+
+    folder: Path
+    rows: tuple[Mapping[str, Any], ...] = ()
+    result: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    config_text: str = ""
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def series(self, *keys: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return epochs and values of the first of these keys that any row holds.
+
+        Rows of single steps (no epoch, or an older row of the same epoch) are left out: the last
+        row that holds the key speaks for its epoch. What is not a finite number is NaN.
+        """
+        for key in keys:
+            found: dict[float, float] = {}
+            for place, row in enumerate(self.rows):
+                epoch = number(row.get("epoch", place + 1))
+                value = _look(row, key)
+                if value is not None and epoch is not None and math.isfinite(epoch):
+                    found[epoch] = value
+            if found:
+                epochs = sorted(found)
+                values = np.array([found[e] for e in epochs])
+                return np.array(epochs), np.where(np.isfinite(values), values, np.nan)
+        return np.zeros(0), np.zeros(0)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the numbers' keys under a prefix ("dials." or a dict named so), in order."""
+        found: dict[str, None] = {}
+        for row in self.rows:
+            for key, value in _flat(row):
+                if key.startswith(prefix) and number(value) is not None:
+                    found[key] = None
+        return list(found)
+
+    def text(self, name: str) -> str:
+        """Return a string kept in data.npz, or "" where it is not there."""
+        array = self.arrays.get(name)
+        return "" if array is None or array.ndim else str(array[()])
+
+
+def read_run(folder: Path) -> RunData:
+    """Read a run directory.
+
+    Raises: FileNotFoundError if the directory does not exist or has neither metrics nor data.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such run directory")
+    notes: list[str] = []
+    rows = tuple(_rows(folder / "metrics.jsonl", notes))
+    arrays = _arrays(folder / DATA_FILE, notes)
+    if not rows and not arrays:
+        raise FileNotFoundError(
+            f"{folder}: has neither metrics.jsonl nor {DATA_FILE.as_posix()}; "
+            "give the directory that snnx train wrote"
+        )
+    text = _text(folder / "config.toml", notes)
+    try:
+        config = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        notes.append(f"config.toml is not TOML: {error}")
+        config = {}
+    return RunData(
+        folder=folder,
+        rows=rows,
+        result=_json(folder / "result.json", notes),
+        env=_json(folder / "env.json", notes),
+        config=config,
+        config_text=text,
+        arrays=arrays,
+        notes=tuple(notes),
+    )
+
+
+def number(value: object) -> float | None:
+    """Return the value as a float, or None if it is no number (true and false are none)."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
+    return None
+
+
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the leaves of nested tables by dotted key."""
+    return dict(_flat(tree))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _look(row: Mapping[str, Any], key: str) -> float | None:
+    """Return a row's number by its key, or by its dotted place in nested tables."""
+    if key in row:
+        return number(row[key])
+    return number(flat(row).get(key)) if "." in key else None
+
+
+def _text(path: Path, notes: list[str]) -> str:
+    if not path.is_file():
+        return ""
+    try:
+        return path.read_text("utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        notes.append(f"{path.name} could not be read: {error}")
+        return ""
+
+
+def _rows(path: Path, notes: list[str]) -> Iterator[Mapping[str, Any]]:
+    bad = []
+    for place, line in enumerate(_text(path, notes).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            yield row
+        else:
+            bad.append(place)
+    if bad:
+        shown = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+        notes.append(f"metrics.jsonl: {len(bad)} lines could not be read ({shown})")
+
+
+def _json(path: Path, notes: list[str]) -> Mapping[str, Any]:
+    text = _text(path, notes)
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        notes.append(f"{path.name} is not JSON: {error}")
+        return {}
+    if isinstance(value, dict):
+        return value
+    notes.append(f"{path.name} holds no table")
+    return {}
+
+
+def _arrays(path: Path, notes: list[str]) -> Mapping[str, NDArray[Any]]:
+    if not path.is_file():
+        return {}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except _DAMAGE as error:
+        notes.append(f"{path.name} could not be read: {error}")
+        return {}
