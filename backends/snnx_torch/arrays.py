@@ -1,0 +1,73 @@
+"""The border to NumPy: dtypes, devices, and the one conversion of convolution weights.
+
+Canonical convolution weights are [O, kH, kW, I / groups]. Torch sees the same bytes as a tensor of
+shape [O, I / groups, kH, kW] in channels_last memory format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnx.program import Program
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def to_tensor(array: Any, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
+    """Return a tensor with memory of its own; `dtype` is for floating arrays, integers are int64."""
+    array = np.asarray(array)
+    if array.dtype.kind == "b":
+        return torch.tensor(array, device=device)
+    if array.dtype.kind in "iu":
+        return torch.tensor(array.astype(np.int64), device=device)
+    # Cast on the host: MPS cannot hold the float64 that NumPy brings.
+    host = torch.tensor(array)
+    return host.to(dtype or host.dtype).to(device)
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """Return a NumPy array with memory of its own; 16-bit floats become float32."""
+    tensor = tensor.detach()
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.to(torch.float32)
+    return np.array(tensor.cpu().numpy(), order="C")
+
+
+def conv_view(weight: Tensor) -> Tensor:
+    """Return canonical [O, kH, kW, I] as a channels_last [O, I, kH, kW], the same bytes."""
+    return weight.permute(0, 3, 1, 2)
+
+
+def canonical_view(weight: Tensor) -> Tensor:
+    """Return [O, I, kH, kW] as canonical [O, kH, kW, I]: a view, contiguous if channels_last."""
+    return weight.permute(0, 2, 3, 1)
+
+
+def conv_paths(program: Program) -> frozenset[str]:
+    """Return the paths of the convolution weights."""
+    return frozenset(s.inputs["weight"] for s in program.steps if s.op == "conv2d")
+
+
+def parameters_in(
+    program: Program, arrays: Mapping[str, Any], dtype: torch.dtype, device: Any
+) -> dict[str, Tensor]:
+    """Return canonical arrays by path as tensors in torch's shapes."""
+    conv = conv_paths(program)
+    tensors = {k: to_tensor(v, dtype, device) for k, v in arrays.items()}
+    return {k: conv_view(v) if k in conv else v for k, v in tensors.items()}
+
+
+def parameters_out(program: Program, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return tensors in torch's shapes as canonical arrays by path."""
+    conv = conv_paths(program)
+    return {k: to_numpy(canonical_view(v) if k in conv else v) for k, v in tensors.items()}

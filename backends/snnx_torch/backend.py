@@ -1,0 +1,143 @@
+"""The protocol of a backend, spoken by PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnx.backend import Arrays, BackendError
+from snnx.objective import Objective
+from snnx.ops import OPS
+from snnx.ops._op import Op
+from snnx.ops.neuron import learned_names
+from snnx.optim import Optim
+from snnx.program import Program
+from snnx_torch.arrays import DTYPES, canonical_view, conv_view, to_numpy, to_tensor
+from snnx_torch.net import Net
+from snnx_torch.ops import RULES
+from snnx_torch.precision import PRECISIONS, device_of, set_precision
+from snnx_torch.session import TorchSession
+
+
+class TorchBackend:
+    """PyTorch on CPU, CUDA or MPS: forward by its own rules, gradients by autograd."""
+
+    name = "torch"
+    dtypes = frozenset(DTYPES)
+    precisions = PRECISIONS
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
+    @property
+    def ops(self) -> frozenset[str]:
+        """The ops that it has rules for."""
+        return frozenset(RULES)
+
+    def describe(self) -> dict[str, str]:
+        """Return versions and devices."""
+        found = {"torch": torch.__version__, "device": "cpu"}
+        if torch.cuda.is_available():
+            found["device"] = torch.cuda.get_device_name()
+            found["cuda"] = str(torch.version.cuda)
+            found["cudnn"] = str(torch.backends.cudnn.version())
+        elif torch.backends.mps.is_available():
+            found["device"] = "mps"
+        return found
+
+    def run(self, op: Op, inputs: Arrays, attributes: Mapping[str, Any], dtype: str) -> Arrays:
+        """Return the op's outputs, computed in `dtype`."""
+        with torch.no_grad():
+            outputs = self._rule(op)(self._tensors(op, inputs, dtype), attributes)
+        return {k: _wide(to_numpy(v)) for k, v in outputs.items()}
+
+    def vjp(
+        self,
+        op: Op,
+        inputs: Arrays,
+        attributes: Mapping[str, Any],
+        dtype: str,
+        cotangents: Arrays,
+    ) -> Arrays:
+        """Return the gradients of the op's differentiable inputs, by autograd."""
+        tensors = self._tensors(op, inputs, dtype)
+        names = [n for n in tensors if op.has_gradient(n)]
+        if "neuron" in attributes:
+            learned = learned_names(attributes)
+            names = [n for n in names if not n.startswith("p.") or n in learned]
+        if not names:
+            return {}
+        for name in names:
+            tensors[name].requires_grad_()
+        outputs = self._rule(op)(tensors, attributes)
+        given = {k: v for k, v in cotangents.items() if outputs[k].requires_grad}
+        grads = torch.autograd.grad(
+            [outputs[k] for k in given],
+            [tensors[n] for n in names],
+            [to_tensor(v, outputs[k].dtype, self.device) for k, v in given.items()],
+            allow_unused=True,
+        )
+        found = {}
+        for name, g in zip(names, grads, strict=True):
+            g = torch.zeros_like(tensors[name]) if g is None else g
+            kernel = op.name == "conv2d" and name == "weight"
+            found[name] = _wide(to_numpy(canonical_view(g) if kernel else g))
+        return found
+
+    def _rule(self, op: Op) -> Any:
+        if op.name not in RULES:
+            raise BackendError(f"torch: no rule for op {op.name!r}; there are {sorted(RULES)}")
+        return RULES[op.name]
+
+    def _tensors(self, op: Op, inputs: Arrays, dtype: str) -> dict[str, Tensor]:
+        if dtype not in DTYPES:
+            raise BackendError(f"torch: dtype is one of {sorted(DTYPES)}, not {dtype!r}")
+        op.check_inputs(inputs)
+        tensors = {k: to_tensor(v, DTYPES[dtype], self.device) for k, v in inputs.items()}
+        if op.name == "conv2d":
+            tensors["weight"] = conv_view(tensors["weight"])
+        return tensors
+
+    def build(
+        self,
+        program: Program,
+        parameters: Arrays,
+        *,
+        device: str | None = None,
+        precision: str = "fp32",
+    ) -> Net:
+        """Return the network as a torch.nn.Module; see `precision` for what is proven."""
+        missing = sorted({s.op for s in program.steps} - set(RULES) - {"array_layer"})
+        if missing:
+            raise BackendError(f"torch: no rule for the ops {missing}; known are {sorted(OPS)}")
+        where = device_of(device)
+        dtype, low = set_precision(precision, where)
+        return Net(program, parameters, where, dtype, low)
+
+    def session(
+        self,
+        net: Net,
+        objective: Objective,
+        optim: Optim,
+        *,
+        steps: int = 1,
+        compile: bool | str | None = None,
+        deterministic: bool = False,
+        group: Any = None,
+    ) -> TorchSession:
+        """Return a training session.
+
+        compile: True is torch.compile with its default, a name is one of its backends, None
+        compiles on CUDA only. group: a torch.distributed process group over which gradients are
+        summed.
+        """
+        if compile is None:
+            compile = net.device.type == "cuda"
+        return TorchSession(net, objective, optim, steps, compile, deterministic, group)
+
+
+def _wide(array: Any) -> Any:
+    return array.astype("float64") if array.dtype.kind == "f" else array

@@ -1,0 +1,310 @@
+"""The pure core: a program run on tensors. Autograd differentiates it.
+
+What is static (rules, attributes, plans, keys of random bits) is prepared once per `Run`; `play`
+then touches tensors only, so that one graph holds the whole program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
+from snnx.program import Parameter, Program, Step
+from snnx.random import key_hash
+from snnx_torch import draws
+from snnx_torch.ops import RULES, Rule
+from snnx_torch.sequence import planned
+
+Tensors = Mapping[str, Tensor]
+State = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """For what a step draws, and under which key. `share` is a constant, or None for a dial."""
+
+    kind: str
+    key: int
+    counter: str
+    per_step: bool
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """One step of the program, ready to run. `low`: 16-bit inputs for convolution and linear."""
+
+    op: str
+    rule: Rule | None
+    path: str
+    output: str
+    inputs: tuple[tuple[str, str], ...]
+    states: tuple[str, ...]
+    attributes: dict[str, Any]
+    draw: Draw | None
+    analog: str | None
+    statistics: tuple[tuple[str, str], ...]
+    imposed: bool
+    lowers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A program under one `Run`. `low` is the dtype of stored activations where it is 16 bits."""
+
+    plays: tuple[Play, ...]
+    learned: tuple[tuple[str, str | None], ...]
+    dials: tuple[str, ...]
+    source: str
+    result: str
+    at: str | None
+    steps: int
+    low: torch.dtype | None
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run returns; `observed` holds spikes and potentials that were asked for."""
+
+    y: Tensor
+    state: dict[str, Any]
+    statistics: dict[str, Tensor]
+    edges: dict[str, Tensor]
+    observed: dict[str, Tensor]
+
+
+def prepare(
+    program: Program,
+    how: Run,
+    length: int,
+    *,
+    at: str | None = None,
+    low: torch.dtype | None = None,
+) -> Prepared:
+    """Return the program under `how`; `length` is T of the array that enters (1: static)."""
+    lengths = {program.source: length}
+    if at is not None:
+        lengths[at] = length
+    stats = {s.path for s in program.statistics}
+    plays = []
+    for step in needed_steps(program, at):
+        inputs = tuple((n, ref) for n, ref in step.inputs.items() if n != "analog")
+        x_length = max(lengths.get(ref, 1) for _, ref in inputs)
+        attributes = op_attributes(step, how, x_length)
+        if "neuron" in attributes:
+            attributes["plan"] = planned(attributes)
+        draw = _draw_of(step, how)
+        grows = "neuron" in attributes or (draw is not None and draw.per_step)
+        lengths[step.output] = how.steps if grows else x_length
+        skipped = step.op == "dropout" and draw is None
+        plays.append(
+            Play(
+                step.op,
+                None if skipped or step.op == "array_layer" else RULES[step.op],
+                step.path,
+                step.output,
+                inputs,
+                tuple(name for name, _ in step.states),
+                attributes,
+                draw,
+                step.inputs.get("analog"),
+                tuple((n, ref) for n, ref in inputs if ref in stats),
+                step.path in how.imposed,
+                low is not None and step.op in ("conv2d", "linear"),
+            )
+        )
+    transforms = tuple((p.path, _transform(p)) for p in program.parameters)
+    dials = tuple(program.dials)
+    return Prepared(
+        tuple(plays), transforms, dials, program.source, program.result, at, how.steps, low
+    )
+
+
+def _transform(parameter: Parameter) -> str | None:
+    return None if parameter.learned is None else parameter.learned.transform
+
+
+def _draw_of(step: Step, how: Run) -> Draw | None:
+    purpose = draw_purpose(step, how)
+    if purpose is None:
+        return None
+    kind = purpose.removeprefix("eval ")
+    share = None
+    if kind == "dropout":
+        share = float(step.attributes["rate"])
+    elif kind == "analog" and "analog" not in step.inputs:
+        share = float(step.attributes["neuron"].analog)
+    counter = "epoch" if purpose.startswith("eval ") else "step"
+    per_step = step.attributes.get("per_step", True)
+    return Draw(kind, key_hash(purpose, step.path), counter, per_step, share)
+
+
+def learned_value(raw: Tensor, transform: str | None) -> Tensor:
+    """Return the value of a learned number from its raw tensor."""
+    if transform == "log":
+        return raw.exp()
+    return raw.sigmoid() if transform == "logit" else raw
+
+
+def run(
+    program: Program,
+    parameters: Tensors,
+    statistics: Tensors,
+    x: Tensor,
+    state: State | None,
+    dials: Tensors,
+    index: Tensor,
+    how: Run,
+    *,
+    impose: Tensors | None = None,
+    at: str | None = None,
+    values: Tensor | None = None,
+) -> Result:
+    """Run the program on x [T or 1, N, *F]; pure: nothing is changed, nothing is kept.
+
+    `state` maps a spiking layer's path to its tuple of tensors, and "t" to the absolute time; None
+    is rest. `dials` are 0-d tensors by name, "seed", "step" and "epoch" among them. `index` [N] are
+    the samples' positions in their data set, for random draws.
+    """
+    entering = x if values is None else values
+    prepared = prepare(program, how, entering.shape[0], at=at)
+    return play(
+        prepared, parameters, statistics, x, state, dials, index, impose=impose, values=values
+    )
+
+
+def play(
+    prepared: Prepared,
+    parameters: Tensors,
+    statistics: Tensors,
+    x: Tensor,
+    state: State | None,
+    dials: Tensors,
+    index: Tensor,
+    *,
+    impose: Tensors | None = None,
+    values: Tensor | None = None,
+) -> Result:
+    """Run a prepared program."""
+    env: dict[str, Any] = {prepared.source: x}
+    for path, transform in prepared.learned:
+        env[path] = learned_value(parameters[path], transform)
+    for name in prepared.dials:
+        env[f"dial.{name}"] = dials[name]
+    env.update(statistics)
+    if prepared.at is not None and values is not None:
+        env[prepared.at] = values
+    before: dict[str, Any] = {} if state is None else dict(state)
+    start = before.get("t")
+    times = torch.arange(prepared.steps, device=x.device)
+    end = torch.full((), prepared.steps, dtype=torch.int64, device=x.device)
+    if start is not None:
+        start = torch.as_tensor(start, device=x.device)
+        times, end = times + start, end + start
+    result = Result(x, {"t": end}, dict(statistics), {}, {})
+    for item in prepared.plays:
+        inputs = {name: env[ref] for name, ref in item.inputs}
+        for name, array in zip(item.states, before.get(item.path, ()), strict=False):
+            inputs[f"state.{name}"] = array
+        if item.draw is not None:
+            _draw(item, item.draw, inputs, env, dials, index, times)
+        if item.imposed and impose is not None:
+            inputs["spike"] = impose[item.path]
+        outputs = _outputs(item, inputs, prepared.low)
+        y = outputs["y"]
+        env[item.output] = y if prepared.low is None else y.to(prepared.low)
+        result.edges[item.output] = env[item.output]
+        _keep(item, outputs, result)
+    if prepared.at is None:
+        result.edges[prepared.source] = x
+    y = env[prepared.result]
+    result.y = y.expand(prepared.steps, *y.shape[1:]) if y.shape[0] < prepared.steps else y
+    return result
+
+
+def _outputs(item: Play, inputs: dict[str, Any], low: torch.dtype | None) -> dict[str, Tensor]:
+    if item.rule is not None:
+        if item.lowers and low is not None:
+            inputs = {name: v.to(low) for name, v in inputs.items()}
+        return item.rule(inputs, item.attributes)
+    if item.op == "array_layer":
+        return array_layer(item.attributes["layer"], inputs)
+    return {"y": inputs["x"]}
+
+
+def _draw(
+    item: Play,
+    draw: Draw,
+    inputs: dict[str, Any],
+    env: Mapping[str, Any],
+    dials: Tensors,
+    index: Tensor,
+    times: Tensor,
+) -> None:
+    """Add a step's random input; every sample draws by its position, so copies share draws."""
+    x = inputs["x"]
+    features = x.shape[2:]
+    if not draw.per_step:
+        times = torch.zeros(1, dtype=torch.int64, device=x.device)
+    u = draws.uniform(dials["seed"], draw.key, dials[draw.counter], index, times, features.numel())
+    u = u.reshape(times.shape[0], index.shape[0], *features)
+    copies = x.shape[1] // index.shape[0]
+    if copies > 1:
+        u = u.repeat(1, copies, *[1] * len(features))
+    if draw.kind == "encode":
+        inputs["noise"] = u.to(x.dtype) if x.dtype == torch.float64 else u
+    elif draw.kind == "dropout":
+        share = torch.full((), draw.share, dtype=torch.float32, device=u.device)
+        inputs["mask"] = (u >= share).to(x.dtype)
+    elif draw.share is None and item.analog is not None:
+        inputs["mask"] = u < env[item.analog].to(torch.float32)
+    else:
+        inputs["mask"] = u < torch.full((), draw.share, dtype=torch.float32, device=u.device)
+
+
+def _keep(item: Play, outputs: Mapping[str, Tensor], result: Result) -> None:
+    if item.states:
+        result.state[item.path] = tuple(outputs[f"state.{name}"] for name in item.states)
+    for name, ref in item.statistics:
+        result.statistics[ref] = outputs[name]
+    for name in ("spike", "potential"):
+        if name in outputs:
+            result.observed[f"{item.path}.{name}"] = outputs[name]
+
+
+class LayerRule(torch.autograd.Function):
+    """A user's layer that brings its own vjp: apply(layer, names, x, *parameters) -> y."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: Any, names: tuple[str, ...], x: Tensor, *rest: Tensor) -> Tensor:
+        from array_api_compat import torch as xp
+
+        y = layer.forward(xp, x, dict(zip(names, rest, strict=True)))
+        ctx.layer, ctx.names = layer, names
+        ctx.save_for_backward(x, y, *rest)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        from array_api_compat import torch as xp
+
+        x, y, *rest = ctx.saved_tensors
+        g_x, g_rest = ctx.layer.vjp(xp, x, dict(zip(ctx.names, rest, strict=True)), y, g)
+        return (None, None, g_x, *(g_rest.get(name) for name in ctx.names))
+
+
+def array_layer(layer: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Run a user's layer: by its own vjp where it has one, else autograd differentiates it."""
+    from array_api_compat import torch as xp
+
+    x = inputs["x"]
+    names = tuple(name for name in inputs if name != "x")
+    rest = [inputs[name].to(x.dtype) for name in names]
+    if layer.vjp is None:
+        return {"y": layer.forward(xp, x, dict(zip(names, rest, strict=True)))}
+    return {"y": LayerRule.apply(layer, names, x, *rest)}

@@ -1,0 +1,40 @@
+"""Dials as one device buffer of 32-bit words: uint32 counters, then float32 dials.
+
+The step reads 0-d views of the buffer, never a Python number that changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnx.backend import COUNTERS
+
+
+def pack(values: Mapping[str, Any], names: tuple[str, ...], device: torch.device) -> Tensor:
+    """Return the buffer, int32 [3 + len(names)], by one copy that the host does not wait for."""
+    counters = [int(values[name]) for name in COUNTERS]
+    for name, value in zip(COUNTERS, counters, strict=True):
+        if not 0 <= value < 2**32:
+            raise ValueError(f"dial {name!r}: must be in [0, 2^32), not {value}")
+    words = np.empty(len(COUNTERS) + len(names), np.uint32)
+    words[: len(COUNTERS)] = counters
+    words[len(COUNTERS) :] = np.array([values[n] for n in names], np.float32).view(np.uint32)
+    host = torch.from_numpy(words.view(np.int32))
+    if device.type == "cuda":
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True)
+
+
+def unpack(buffer: Tensor, names: tuple[str, ...], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return every dial as a 0-d tensor: counters int64, others in `dtype`."""
+    count = len(COUNTERS)
+    counters = buffer[:count].to(torch.int64) & 0xFFFFFFFF
+    numbers = buffer[count:].view(torch.float32).to(dtype)
+    found = {name: counters[i] for i, name in enumerate(COUNTERS)}
+    found.update({name: numbers[i] for i, name in enumerate(names)})
+    return found

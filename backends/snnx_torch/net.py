@@ -1,0 +1,173 @@
+"""The native module: leaves named by their path in the tree, run by the pure core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snnx.backend import COUNTERS
+from snnx.building import initial_statistics
+from snnx.mode import EVAL, Run, train_mode
+from snnx.program import Program, ShapeError, Step
+from snnx_torch import core
+from snnx_torch.arrays import parameters_in, to_tensor
+from snnx_torch.dials import pack, unpack
+from snnx_torch.ops import project as project_rule
+
+
+class Numbers(nn.Module):
+    """Holds a layer's parameters and statistics, or the layers of a branch, by name."""
+
+
+def _holder(step: Step, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Return the native module of a layer, without memory of its own."""
+    if step.op == "conv2d":
+        o, i, kernel, _ = tensors["weight"].shape
+        groups, stride, pad = (step.attributes[n] for n in ("groups", "stride", "padding"))
+        bias = "bias" in tensors
+        return nn.Conv2d(i * groups, o, kernel, stride, pad, 1, groups, bias, device="meta")
+    if step.op == "linear":
+        o, i = tensors["weight"].shape
+        return nn.Linear(i, o, bias="bias" in tensors, device="meta")
+    return Numbers()
+
+
+class Net(nn.Module):
+    """A network: y, state = net(x, state=None, steps=None, dials=None, index=None).
+
+    x is [N, *F] with `steps` = T, or [T, N, *F]; y [T, N, *K]. `train()` and `eval()` choose the
+    mode; in training the running statistics move. `state` None is rest; what comes back is handed
+    to the next chunk of time. `dials` are numbers by name, or the tensor `dial_buffer` made of them:
+    under torch.compile give the tensor, since a Python number that changes compiles again. `index`
+    are the samples' positions in the data set, for random draws.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        parameters: Mapping[str, Any],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        low: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.program, self.dtype, self.low = program, dtype, low
+        self.dial_names = tuple(program.dials)
+        self._plays: dict[tuple[bool, int, int], core.Prepared] = {}
+        tensors = parameters_in(program, parameters, dtype, device)
+        stats = initial_statistics(program)
+        buffers = {k: to_tensor(v, dtype, device) for k, v in stats.items()}
+        for step in program.steps:
+            own = {
+                ref.removeprefix(f"{step.path}."): ref
+                for ref in step.inputs.values()
+                if ref.startswith(f"{step.path}.") and (ref in tensors or ref in buffers)
+            }
+            if own:
+                self._hold(step, own, tensors, buffers)
+        start = pack({**dict.fromkeys(COUNTERS, 0), **program.dials}, self.dial_names, device)
+        self.register_buffer("_dials", start, persistent=False)
+        project(program, dict(self.named_parameters()))
+        self.eval()
+
+    def _hold(
+        self, step: Step, own: Mapping[str, str], tensors: Any, buffers: Mapping[str, Tensor]
+    ) -> None:
+        direct = {name: tensors[ref] for name, ref in own.items() if ref in tensors}
+        *above, last = step.path.split(".")
+        parent: nn.Module = self
+        for part in above:
+            if part not in parent._modules:
+                parent.add_module(part, Numbers())
+            parent = parent.get_submodule(part)
+        leaf = _holder(step, direct)
+        parent.add_module(last, leaf)
+        for name, ref in own.items():
+            *inner, short = name.split(".")
+            place = leaf
+            for part in inner:
+                if part not in place._modules:
+                    place.add_module(part, Numbers())
+                place = place.get_submodule(part)
+            if ref in buffers:
+                place.register_buffer(short, buffers[ref])
+            else:
+                setattr(place, short, nn.Parameter(tensors[ref]))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self._dials.device  # type: ignore[return-value]
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Return the running statistics by path."""
+        return {s.path: self.get_buffer(s.path) for s in self.program.statistics}
+
+    def dial_buffer(self, values: Mapping[str, Any]) -> Tensor:
+        """Return dials, those left out at their initial values, as one tensor for `forward`."""
+        known = {**dict.fromkeys(COUNTERS, 0), **self.program.dials}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise KeyError(f"unknown dials {unknown}; there are {sorted(known)}")
+        return pack({**known, **values}, self.dial_names, self.device)
+
+    @torch.compiler.assume_constant_result
+    def _prepared(self, training: bool, steps: int, length: int) -> core.Prepared:
+        key = (training, steps, length)
+        if key not in self._plays:
+            mode = train_mode(self.program) if training else EVAL
+            self._plays[key] = core.prepare(self.program, Run(mode, steps), length, low=self.low)
+        return self._plays[key]
+
+    def forward(
+        self,
+        x: Tensor,
+        state: Mapping[str, Any] | None = None,
+        steps: int | None = None,
+        dials: Mapping[str, Any] | Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        shape = self.program.input_shape
+        static = x.dim() == len(shape) + 1
+        if tuple(x.shape[1 if static else 2 :]) != shape:
+            raise ShapeError(
+                f"x: the model's Input is {shape}, so x is [N, *{shape}] or [T, N, *{shape}], "
+                f"not {tuple(x.shape)}"
+            )
+        x = (x[None] if static else x).to(self.dtype)
+        total = (steps or 1) if static else x.shape[0]
+        buffer = self._buffer(dials)
+        order = torch.arange(x.shape[1], device=x.device) if index is None else index
+        out = core.play(
+            self._prepared(self.training, total, x.shape[0]),
+            dict(self.named_parameters()),
+            self.statistics(),
+            x,
+            state,
+            unpack(buffer, self.dial_names, self.dtype),
+            order,
+        )
+        if self.training:
+            with torch.no_grad():
+                for path, new in out.statistics.items():
+                    self.get_buffer(path).copy_(new)
+        return out.y, out.state
+
+    def _buffer(self, given: Mapping[str, Any] | Tensor | None) -> Tensor:
+        if given is None:
+            return self._dials  # type: ignore[return-value]
+        return given if isinstance(given, Tensor) else self.dial_buffer(given)
+
+
+def project(program: Program, parameters: Mapping[str, Tensor]) -> None:
+    """Clip every learned number into its bounds, in place."""
+    with torch.no_grad():
+        for p in program.parameters:
+            if p.learned is not None:
+                low, high = p.learned.raw_bounds
+                tensor = parameters[p.path]
+                clipped = project_rule({"parameter": tensor}, {"low": low, "high": high})
+                tensor.copy_(clipped["parameter"])

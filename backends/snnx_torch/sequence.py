@@ -1,0 +1,238 @@
+"""A whole sequence of a spiking neuron: the traced step and its reverse, interpreted over time.
+
+Forward keeps the input, the state before every step and the spikes (the output itself where the
+neuron emits its spike). Arithmetic is in float32 for 16-bit inputs, else in the input's dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnx.ops.neuron import learned_names
+from snnx.trace import Lines, evaluate, forward_lines, reverse_lines
+
+WIDE = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which a neuron, a norm or a loss computes."""
+    return WIDE.get(dtype, dtype)
+
+
+def _where(c: Any, a: Any, b: Any) -> Any:
+    return torch.where(c, a, b)  # a Python number takes the dtype of the other branch
+
+
+def _maximum(a: Any, b: Any) -> Any:
+    if isinstance(a, float):
+        return b.clamp(min=a)
+    return a.clamp(min=b) if isinstance(b, float) else torch.maximum(a, b)
+
+
+def _minimum(a: Any, b: Any) -> Any:
+    if isinstance(a, float):
+        return b.clamp(max=a)
+    return a.clamp(max=b) if isinstance(b, float) else torch.minimum(a, b)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "neg": lambda a: -a,
+    "abs": torch.abs,
+    "exp": torch.exp,
+    "log": torch.log,
+    "tanh": torch.tanh,
+    "atan": torch.atan,
+    "sqrt": torch.sqrt,
+    "maximum": _maximum,
+    "minimum": _minimum,
+    "ge": lambda a, b: a >= b,
+    "gt": lambda a, b: a > b,
+    "where": _where,
+    "spike_ge": lambda x: (x >= 0.0).to(x.dtype),
+    "spike_gt": lambda x: (x > 0.0).to(x.dtype),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a sequence fixes besides its arrays. `extra` is "mask", "spike" or "" (none)."""
+
+    forward: Lines
+    reverse: Lines
+    states: tuple[str, ...]
+    numbers: tuple[str, ...]
+    learned: tuple[str, ...]
+    extra: str
+    observe: bool
+    emits_spike: bool
+    binary: bool
+
+
+@lru_cache(maxsize=512)
+def plan(neuron: Any, fire: str, observe: bool) -> Plan:
+    """Return the plan of a neuron in a mode of firing."""
+    trace = neuron.trace()
+    learned = learned_names({"neuron": neuron})
+    return Plan(
+        forward_lines(trace, fire, observe),  # type: ignore[arg-type]
+        reverse_lines(trace, learned),
+        tuple(f"state.{s}" for s in trace.states),
+        tuple(name for name in trace.inputs if name.startswith("p.")),
+        learned,
+        {"mixed": "mask", "imposed": "spike"}.get(fire, ""),
+        observe,
+        trace.emits_spike,
+        fire in ("spike", "imposed"),
+    )
+
+
+def full(value: Any, like: Tensor) -> Tensor:
+    """Return the value as a tensor of the shape of `like`."""
+    if isinstance(value, float):
+        return torch.full_like(like, value)
+    return value.expand_as(like)
+
+
+def sum_to(g: Tensor, shape: torch.Size) -> Tensor:
+    """Sum over the leading axes along which a number of `shape` is shared."""
+    extra = g.dim() - len(shape)
+    return g.sum(dim=tuple(range(extra))) if extra else g
+
+
+def at(x: Tensor, t: int, dtype: torch.dtype) -> Tensor:
+    """Return step t of x, or its only step where x is static."""
+    return x[t if x.shape[0] > 1 else 0].to(dtype)
+
+
+class Sequence(torch.autograd.Function):
+    """apply(plan, steps, x, extra or None, *states, *numbers) -> y, (spike, potential), *states."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, steps: int, x: Tensor, extra: Any, *rest: Tensor) -> Any:
+        count, dtype = len(plan.states), wide(x.dtype)
+        state = dict(zip(plan.states, rest[:count], strict=True))
+        numbers = dict(zip(plan.numbers, rest[count:], strict=True))
+        before: list[Tensor] = []
+        results: list[dict[str, Any]] = []
+        for t in range(steps):
+            before += [state[name] for name in plan.states]
+            values = {**numbers, **state, "x": at(x, t, dtype)}
+            if plan.extra:
+                step_extra = extra[t]
+                values[plan.extra] = step_extra.to(dtype) if plan.binary else step_extra
+            out = evaluate(plan.forward, values, OPERATIONS)
+            state = {name: full(out[name], state[name]) for name in plan.states}
+            results.append(out)
+        y = torch.stack([r["y"] for r in results]).to(x.dtype)
+        kept = _kept_spikes(plan, results, y, extra)
+        ctx.plan, ctx.steps, ctx.dtype = plan, steps, dtype
+        ctx.save_for_backward(x, kept, *numbers.values(), *before)
+        observed: tuple[Tensor, ...] = ()
+        if plan.observe:
+            observed = tuple(torch.stack([r[n] for r in results]) for n in ("spike", "potential"))
+            ctx.mark_non_differentiable(*observed)
+        return (y, *observed, *(state[name] for name in plan.states))
+
+    @staticmethod
+    def backward(ctx: Any, g_y: Tensor, *rest: Tensor) -> Any:
+        plan, dtype = ctx.plan, ctx.dtype
+        x, kept, *others = ctx.saved_tensors
+        numbers = dict(zip(plan.numbers, others[: len(plan.numbers)], strict=True))
+        before = others[len(plan.numbers) :]
+        count = len(plan.states)
+        g_state = dict(zip(plan.states, rest[len(rest) - count :], strict=True))
+        g_x: list[Tensor] = []
+        sums: dict[str, Tensor] = {}
+        for t in reversed(range(ctx.steps)):
+            values = {**numbers, **dict(zip(plan.states, before[t * count :], strict=False))}
+            values |= {f"g.{name}": g for name, g in g_state.items()}
+            values |= {"x": at(x, t, dtype), "spike": kept[t].to(dtype)}
+            values["g.y"] = g_y[t].to(dtype)
+            out = evaluate(plan.reverse, values, OPERATIONS)
+            g_state = {name: full(out[f"g.{name}"], g_state[name]) for name in plan.states}
+            like = g_y[t].to(dtype)
+            g_x.append(full(out["g.x"], like))
+            for name in plan.learned:
+                term = full(out[f"g.{name}"], like)
+                sums[name] = sums[name] + term if name in sums else term
+        if x.shape[0] < ctx.steps:
+            total = g_x[0]
+            for term in g_x[1:]:
+                total = total + term
+            g_input = total[None]
+        else:
+            g_input = torch.stack(g_x[::-1])
+        g_numbers = [sum_to(sums[n], numbers[n].shape) if n in sums else None for n in plan.numbers]
+        g_states = [g_state[name] for name in plan.states]
+        return (None, None, g_input.to(x.dtype), None, *g_states, *g_numbers)
+
+
+def _kept_spikes(plan: Plan, results: list[dict[str, Any]], y: Tensor, extra: Any) -> Tensor:
+    """Return the spikes for the backward: the output or the imposed ones where they are the same."""
+    if plan.extra == "spike":
+        return extra
+    if plan.emits_spike and (plan.binary or y.dtype == wide(y.dtype)):
+        return y
+    spikes = torch.stack([r["spike"] for r in results])
+    return spikes.to(y.dtype) if plan.binary else spikes
+
+
+def sequence(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Run a neuron over time: see `snnx.ops.neuron`."""
+    chosen = attributes["plan"] if "plan" in attributes else planned(attributes)
+    x = inputs["x"]
+    steps = attributes.get("steps", x.shape[0])
+    states, numbers = prepared(chosen, inputs, x)
+    extra = inputs.get(chosen.extra) if chosen.extra else None
+    found = Sequence.apply(chosen, steps, x, extra, *states, *numbers)
+    return named(chosen, found)
+
+
+def planned(attributes: Mapping[str, Any]) -> Plan:
+    """Return the plan of an op's attributes."""
+    return plan(
+        attributes["neuron"], attributes.get("fire", "spike"), attributes.get("observe", False)
+    )
+
+
+def prepared(
+    plan: Plan, inputs: Mapping[str, Tensor], x: Tensor
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the states, at rest where none are given, and the numbers in the wide dtype."""
+    dtype = wide(x.dtype)
+    states = [inputs[n].to(dtype) if n in inputs else at_rest(x, dtype) for n in plan.states]
+    joint = distinct([*states, *(inputs[n].to(dtype) for n in plan.numbers)])
+    return joint[: len(states)], joint[len(states) :]
+
+
+def at_rest(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a state of zeros."""
+    return torch.zeros_like(x[0], dtype=dtype)
+
+
+def distinct(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the tensors, one that stands twice copied: a dial may be two numbers of a neuron.
+
+    The compiler refuses a Function that is given one tensor under two names.
+    """
+    found: list[Tensor] = []
+    for tensor in tensors:
+        again = any(tensor is other for other in found)
+        found.append(tensor.clone() if again else tensor)
+    return found
+
+
+def named(plan: Plan, found: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Return the outputs of a sequence by name."""
+    names = ("y", *(("spike", "potential") if plan.observe else ()), *plan.states)
+    return dict(zip(names, found, strict=True))

@@ -1,0 +1,327 @@
+"""Training: one function from old to new tensors, compiled if wanted, that never waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snnx.backend import Arrays, Batch, Dials, Forward, Snapshot
+from snnx.batch import check_batch, check_dials, check_snapshot, dial_values
+from snnx.mode import EVAL, Mode, Run, train_mode
+from snnx.objective import Objective
+from snnx.optim import Optim
+from snnx_torch import core
+from snnx_torch.arrays import parameters_in, parameters_out, to_numpy, to_tensor
+from snnx_torch.dials import pack, unpack
+from snnx_torch.net import Net, project
+from snnx_torch.update import Update
+
+ENDS = (".spike", ".potential")
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A step under way: figures on the device, until `read`."""
+
+    losses: list[Tensor]
+    report: Tensor
+    step: int
+
+
+class TorchSession:
+    """See `snnx.backend.Session`."""
+
+    def __init__(
+        self,
+        net: Net,
+        objective: Objective,
+        optim: Optim,
+        steps: int,
+        compile: bool | str,
+        deterministic: bool,
+        group: Any,
+    ) -> None:
+        optim.check(net.program)
+        self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
+        self.deterministic = deterministic
+        self.known = dial_values(net.program, optim)
+        self.names = tuple(self.known)
+        self.train = train_mode(net.program)
+        self.parameters = {p.path: net.get_parameter(p.path) for p in net.program.parameters}
+        self.moments = {
+            f"{p.path}.{m}": torch.zeros_like(self.parameters[p.path])
+            for p in net.program.parameters
+            for m in optim.rule(p).moments
+        }
+        self.count = torch.zeros((), dtype=torch.int64, device=net.device)
+        self.update = Update(net.program, objective, optim, self.names, net.dtype, group)
+        self.compile = compile
+        self.graphs = 0
+        self._steps: dict[tuple[tuple[int, int], ...], Callable[..., Any]] = {}
+
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Deterministic algorithms for the session's own work, where asked for."""
+        before = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(self.deterministic or before)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+    def _move(self, array: Any) -> Tensor:
+        """Start the copy of an array to the device: floats in the net's dtype, others int64."""
+        array = np.asarray(array)
+        whole = array.dtype.kind in "iub"
+        host = torch.from_numpy(np.ascontiguousarray(array.astype(np.int64) if whole else array))
+        host = host if whole else host.to(self.net.dtype)
+        if self.net.device.type == "cuda":
+            host = host.pin_memory()
+        return host.to(self.net.device, non_blocking=True)
+
+    def _batch(self, batch: Batch, steps: int | None) -> tuple[dict[str, Tensor], int]:
+        x, total = check_batch(self.net.program, self.objective, batch, steps or self.steps)
+        tensors = {"x": self._move(x.astype(np.float64) if x.dtype.kind in "iub" else x)}
+        tensors |= {k: self._move(batch[k]) for k in ("index", "y")}
+        if batch.get("length") is not None:
+            tensors["length"] = self._move(batch["length"])
+        return tensors, total
+
+    def _buffer(self, dials: Mapping[str, Any]) -> Tensor:
+        return pack(check_dials(self.known, dials), self.names, self.net.device)
+
+    def step(self, parts: Sequence[Batch], dials: Dials) -> Pending:
+        """Take one update from micro-batches."""
+        moved = [self._batch(part, None) for part in parts]
+        key = tuple((total, part["x"].shape[0]) for part, total in moved)
+        if key not in self._steps:
+            self._steps[key] = self._made(key)
+        before = (self.parameters, self.net.statistics(), self.moments)
+        buffer = self._buffer(dials)
+        with self._settings():
+            *after, count, report, losses = self._steps[key](
+                *before, self.count, [part for part, _ in moved], buffer
+            )
+            with torch.no_grad():
+                for old, new in zip(before, after, strict=True):
+                    if old:
+                        torch._foreach_copy_(list(old.values()), [new[k] for k in old])
+                self.count = count
+        return Pending(losses, report, int(dials.get("step", 0)))
+
+    def _made(self, key: tuple[tuple[int, int], ...]) -> Callable[..., Any]:
+        """Return the step of micro-batches of these lengths, compiled if wanted."""
+        prepared = tuple(
+            core.prepare(self.net.program, Run(self.train, steps), length, low=self.net.low)
+            for steps, length in key
+        )
+        update = self.update
+
+        def step(*arrays: Any) -> Any:
+            return update(prepared, *arrays)
+
+        if not self.compile:
+            return step
+        name = "inductor" if self.compile is True else self.compile
+        inner = torch._dynamo.lookup_backend(name)
+
+        def counted(graph: Any, inputs: Any) -> Any:
+            self.graphs += 1
+            return inner(graph, inputs)
+
+        compiled = torch.compile(step, fullgraph=True, backend=counted)
+
+        def call(*arrays: Any) -> Any:
+            with torch._dynamo.config.patch(trace_autograd_ops=True):
+                return compiled(*arrays)
+
+        return call
+
+    def read(self, pending: Pending) -> dict[str, float]:
+        """Wait for the step; FloatingPointError where it was not finite."""
+        losses = np.concatenate([to_numpy(v).astype(np.float64) for v in pending.losses])
+        finite, norm, correct, samples, total_loss = to_numpy(pending.report).tolist()
+        # Losses are summed on the host in float64, unless other ranks hold a part of them.
+        loss = total_loss if self.update.group is not None else float(losses.sum()) / len(losses)
+        if not finite:
+            raise FloatingPointError(
+                f"step {pending.step}: loss {loss}, gradient norm {norm}; "
+                "weights were left as they were"
+            )
+        return {
+            "loss": loss,
+            "correct": int(correct),
+            "samples": int(samples),
+            "gradient_norm": norm,
+        }
+
+    def _run(
+        self,
+        batch: Batch,
+        dials: Mapping[str, Any],
+        mode: Mode,
+        steps: int | None,
+        *,
+        parameters: Mapping[str, Tensor],
+        impose: Arrays | None = None,
+        observed: frozenset[str] = frozenset(),
+        state: Mapping[str, Any] | None = None,
+        copies: int = 1,
+        at: str | None = None,
+        values: np.ndarray | None = None,
+    ) -> tuple[core.Result, dict[str, Tensor]]:
+        net = self.net
+        tensors, total = self._batch(batch, steps)
+        x, inner = tensors["x"], None if values is None else self._move(values)
+        if copies > 1 and inner is None:
+            x = x.repeat(1, copies, *[1] * (x.dim() - 2))
+        how = Run(mode, total, copies, frozenset(impose or ()), observed)
+        length = x.shape[0] if inner is None else inner.shape[0]
+        out = core.play(
+            core.prepare(net.program, how, length, at=at, low=net.low),
+            parameters,
+            net.statistics(),
+            x,
+            self._state(state),
+            unpack(self._buffer(dials), self.names, net.dtype),
+            tensors["index"],
+            impose={k: self._move(v) for k, v in (impose or {}).items()},
+            values=inner,
+        )
+        return out, tensors
+
+    def _state(self, state: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        if state is None:
+            return None
+        found: dict[str, Any] = {k: tuple(map(self._move, v)) for k, v in state.items() if k != "t"}
+        return {**found, "t": torch.tensor(int(state.get("t", 0)), device=self.net.device)}
+
+    def _replaced(self, parameters: Arrays | None) -> dict[str, Tensor]:
+        net = self.net
+        given = parameters_in(net.program, parameters or {}, net.dtype, net.device)
+        return {**self.parameters, **given}
+
+    def loss(
+        self,
+        batch: Batch,
+        dials: Dials,
+        mode: Mode,
+        parameters: Arrays | None = None,
+        *,
+        at: str | None = None,
+        values: np.ndarray | None = None,
+        copies: int = 1,
+        steps: int | None = None,
+    ) -> np.ndarray:
+        """Return per-sample losses [copies, N]."""
+        with self._settings(), torch.no_grad():
+            out, tensors = self._run(
+                batch,
+                dials,
+                mode,
+                steps,
+                parameters=self._replaced(parameters),
+                copies=copies,
+                at=at,
+                values=values,
+            )
+            losses = self.update.losses(out.y, tensors)
+        return to_numpy(losses).reshape(copies, -1)
+
+    def grads(
+        self,
+        batch: Batch,
+        dials: Dials,
+        mode: Mode | None = None,
+        wrt: Sequence[str] | None = None,
+        *,
+        impose: Arrays | None = None,
+        steps: int | None = None,
+    ) -> tuple[float, dict[str, np.ndarray]]:
+        """Return the mean loss and its gradients by path."""
+        leaves = {k: p.detach().requires_grad_() for k, p in self.parameters.items()}
+        with self._settings():
+            out, tensors = self._run(
+                batch, dials, mode or self.train, steps, parameters=leaves, impose=impose
+            )
+            losses = self.update.losses(out.y, tensors)
+            found = self.update.gradients(losses.sum() / losses.shape[0], leaves)
+        total = to_numpy(losses).astype(np.float64).sum() / len(losses)
+        chosen = {k: found[k] for k in (wrt if wrt is not None else found)}
+        return float(total), parameters_out(self.net.program, chosen)
+
+    def forward(
+        self,
+        batch: Batch,
+        dials: Dials,
+        mode: Mode | None = None,
+        taps: Sequence[str] = (),
+        *,
+        impose: Arrays | None = None,
+        state: Mapping[str, Any] | None = None,
+        steps: int | None = None,
+    ) -> Forward:
+        """Run the network and return output, taps, state and statistics."""
+        observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ENDS))
+        with self._settings(), torch.no_grad():
+            out, _ = self._run(
+                batch,
+                dials,
+                mode or EVAL,
+                steps,
+                parameters=self.parameters,
+                impose=impose,
+                observed=observed,
+                state=state,
+            )
+        found = {t: out.observed[t] if t.endswith(ENDS) else out.edges[t] for t in taps}
+        arrays = {k: tuple(map(to_numpy, v)) for k, v in out.state.items() if k != "t"}
+        return Forward(
+            to_numpy(out.y),
+            {k: to_numpy(v) for k, v in found.items()},
+            {**arrays, "t": int(out.state["t"])},
+            {k: to_numpy(v) for k, v in out.statistics.items()},
+        )
+
+    def export(self) -> Snapshot:
+        """Return weights, statistics and moments as canonical arrays."""
+        program = self.net.program
+        by_moment: dict[str, np.ndarray] = {}
+        for p in program.parameters:
+            for m in self.optim.rule(p).moments:
+                name = f"{p.path}.{m}"
+                by_moment[name] = parameters_out(program, {p.path: self.moments[name]})[p.path]
+        statistics = {k: to_numpy(v) for k, v in self.net.statistics().items()}
+        return Snapshot(
+            parameters_out(program, self.parameters), statistics, by_moment, int(self.count)
+        )
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take over a snapshot."""
+        check_snapshot(self.net.program, self.optim, snapshot)
+        net = self.net
+        given = parameters_in(net.program, snapshot.parameters, net.dtype, net.device)
+        with torch.no_grad():
+            for path, parameter in self.parameters.items():
+                parameter.copy_(given[path])
+            for path, buffer in net.statistics().items():
+                buffer.copy_(to_tensor(snapshot.statistics[path], net.dtype, net.device))
+            if snapshot.moments:
+                for p in net.program.parameters:
+                    for m in self.optim.rule(p).moments:
+                        name = f"{p.path}.{m}"
+                        array = {p.path: snapshot.moments[name]}
+                        new = parameters_in(net.program, array, net.dtype, net.device)
+                        self.moments[name].copy_(new[p.path])
+                self.count = torch.tensor(snapshot.count, device=net.device)
+        project(net.program, self.parameters)
+
+    def compilations(self) -> int:
+        """Return how many graphs the step has been compiled into so far."""
+        return self.graphs

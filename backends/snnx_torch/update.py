@@ -1,0 +1,169 @@
+"""One training step as a function of tensors: gradients, reduction, clip, update, projection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from snnx.objective import Objective
+from snnx.optim import Optim
+from snnx.program import Program
+from snnx.scalars import Dial
+from snnx_torch import core
+from snnx_torch.dials import unpack
+from snnx_torch.ops import RULES
+from snnx_torch.ops import project as project_rule
+
+Tensors = Mapping[str, Tensor]
+
+
+class Update:
+    """A step without arrays of its own: what changes is given and returned."""
+
+    def __init__(
+        self,
+        program: Program,
+        objective: Objective,
+        optim: Optim,
+        names: tuple[str, ...],
+        dtype: torch.dtype,
+        group: Any,
+    ) -> None:
+        self.objective, self.names, self.dtype, self.group = objective, names, dtype, group
+        self.loss, self.attributes = RULES[objective.op], objective.attributes
+        self.readout = objective.readout
+        self.clip = optim.clip_norm
+        self.plans = []
+        for p in program.parameters:
+            rule = optim.rule(p)
+            lr = rule.lr.name if isinstance(rule.lr, Dial) else None
+            constant = 0.0 if isinstance(rule.lr, Dial) else float(rule.lr)  # type: ignore[arg-type]
+            bounds = (None, None) if p.learned is None else p.learned.raw_bounds
+            row = (p.path, RULES[rule.op], rule.attributes, rule.moments, rule.counts)
+            self.plans.append((*row, lr, constant, *bounds))
+
+    def losses(self, y: Tensor, batch: Tensors) -> Tensor:
+        """Return per-sample losses [copies * N]."""
+        return self.loss(self._loss_inputs(y, batch), self.attributes)["loss"]
+
+    def _loss_inputs(self, y: Tensor, batch: Tensors) -> dict[str, Tensor]:
+        copies = y.shape[1] // batch["index"].shape[0]
+        labels = self.objective.classifies
+        inputs = {"logits" if labels else "output": y}
+        inputs["target" if labels else "target_values"] = batch["y"]
+        if "length" in batch:
+            inputs["length"] = batch["length"]
+        if copies > 1:
+            for name in inputs:
+                if name not in ("logits", "output"):
+                    array = inputs[name]
+                    inputs[name] = array.repeat(copies, *[1] * (array.dim() - 1))
+        return inputs
+
+    def gradients(self, loss: Tensor, leaves: Tensors) -> dict[str, Tensor]:
+        """Return the gradient of every leaf, zeros where the loss does not depend on it."""
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        return {
+            k: torch.zeros_like(leaf) if g is None else g.detach()
+            for (k, leaf), g in zip(leaves.items(), found, strict=True)
+        }
+
+    def __call__(
+        self,
+        prepared: Sequence[core.Prepared],
+        parameters: Tensors,
+        statistics: Tensors,
+        moments: Tensors,
+        count: Tensor,
+        parts: Sequence[Tensors],
+        buffer: Tensor,
+    ) -> Any:
+        """Return new parameters, statistics, moments and count, the report and the losses."""
+        dials = unpack(buffer, self.names, self.dtype)
+        leaves = {k: p.detach().requires_grad_() for k, p in parameters.items()}
+        samples = sum(part["index"].shape[0] for part in parts)
+        divisor = 1 if self.group is not None else samples
+        grads: dict[str, Tensor] = {}
+        losses: list[Tensor] = []
+        correct = torch.zeros((), dtype=self.dtype, device=buffer.device)
+        new_statistics: Tensors = {k: v.detach() for k, v in statistics.items()}
+        for plays, part in zip(prepared, parts, strict=True):
+            out = core.play(plays, leaves, new_statistics, part["x"], None, dials, part["index"])
+            each = self.losses(out.y, part)
+            for k, g in self.gradients(each.sum() / divisor, leaves).items():
+                grads[k] = grads[k] + g if k in grads else g
+            losses.append(each.detach())
+            correct = correct + self._correct(out.y.detach(), part)
+            new_statistics = {k: v.detach() for k, v in out.statistics.items()}
+        with torch.no_grad():
+            total = torch.cat(losses).sum()
+            seen = torch.full((), samples, dtype=self.dtype, device=buffer.device)
+            if self.group is not None:
+                grads, total, correct, seen = self._reduced(grads, total, correct, seen)
+            mean = total / seen
+            norm = torch.stack([g.square().sum() for g in grads.values()]).sum().sqrt()
+            finite = torch.isfinite(mean) & torch.isfinite(norm)
+            old = {k: p.detach() for k, p in parameters.items()}
+            new, new_moments = self._updated(old, grads, moments, count + 1, norm, dials)
+            report = torch.stack([finite.to(self.dtype), norm, correct, seen, mean.to(self.dtype)])
+            return (
+                {k: torch.where(finite, v, old[k]) for k, v in new.items()},
+                {k: torch.where(finite, v, statistics[k]) for k, v in new_statistics.items()},
+                {k: torch.where(finite, v, moments[k]) for k, v in new_moments.items()},
+                torch.where(finite, count + 1, count),
+                report,
+                losses,
+            )
+
+    def _correct(self, y: Tensor, batch: Tensors) -> Tensor:
+        if not self.objective.classifies:
+            return torch.zeros((), dtype=self.dtype, device=y.device)
+        inputs = {k: v for k, v in self._loss_inputs(y, batch).items() if k != "target"}
+        mean = RULES["readout"](inputs, self.readout)["y"]
+        return (mean.argmax(dim=-1) == batch["y"]).sum().to(self.dtype)
+
+    def _reduced(
+        self, grads: dict[str, Tensor], *figures: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
+        """Return gradients over the global count, and the figures summed over all ranks."""
+        flat = [g.reshape(-1) for g in grads.values()]
+        joint = torch.cat([*flat, torch.stack([f.to(self.dtype) for f in figures])])
+        torch.distributed.all_reduce(joint, group=self.group)
+        total, correct, seen = joint[-3], joint[-2], joint[-1]
+        pieces = (joint[:-3] / seen).split([f.numel() for f in flat])
+        found = {k: v.reshape(g.shape) for (k, g), v in zip(grads.items(), pieces, strict=True)}
+        return found, total, correct, seen
+
+    def _updated(
+        self,
+        parameters: Tensors,
+        grads: Tensors,
+        moments: Tensors,
+        count: Tensor,
+        norm: Tensor,
+        dials: Tensors,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        scale = None if self.clip is None else (self.clip / (norm + 1e-6)).clamp(max=1.0)
+        new: dict[str, Tensor] = {}
+        new_moments: dict[str, Tensor] = {}
+        for path, rule, attributes, kept, counts, lr, constant, low, high in self.plans:
+            g = grads[path]
+            inputs: dict[str, Any] = {
+                "parameter": parameters[path],
+                "gradient": g if scale is None else g * scale,
+                "lr": constant if lr is None else dials[lr],
+            }
+            for m in kept:
+                inputs[m] = moments[f"{path}.{m}"]
+            if counts:
+                inputs["count"] = count.to(self.dtype)
+            out = rule(inputs, attributes)
+            bounds = {"low": low, "high": high}
+            new[path] = project_rule({"parameter": out["parameter"]}, bounds)["parameter"]
+            for m in kept:
+                new_moments[f"{path}.{m}"] = out[m]
+        return new, new_moments
