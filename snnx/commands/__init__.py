@@ -1,0 +1,1 @@
+"""What the commands of `snnx` do; `snnx.cli` has their names and options."""

@@ -1,0 +1,74 @@
+"""Exit codes: which mistake ends a command with which number, without a traceback.
+
+0 done   1 the run failed   2 usage or recipe   3 data or checkpoint   4 backend or device
+5 a check failed   6 diverged   130 interrupted
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+
+from snnx.backend import BackendError
+from snnx.checkpoint import CheckpointError
+from snnx.commands.screen import Screen
+from snnx.data import DataError
+from snnx.program import ShapeError
+from snnx.serial import SerialError
+from snnx.training.loop import Diverged, Interrupted
+from snnx.training.recipe import RecipeError
+from snnx.training.rundir import RunDirError
+
+F = TypeVar("F", bound=Callable[..., Any])
+FAILED, USAGE, DATA, BACKEND, CHECK, DIVERGED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (RecipeError, USAGE),
+    (RunDirError, USAGE),
+    (ShapeError, USAGE),
+    (SerialError, USAGE),
+    (DataError, DATA),
+    (CheckpointError, DATA),
+    (BackendError, BACKEND),
+    (Diverged, DIVERGED),
+    (Interrupted, INTERRUPTED),
+    (KeyboardInterrupt, INTERRUPTED),
+    (OSError, FAILED),
+)
+
+
+def code_of(error: BaseException) -> int | None:
+    """Return the exit code of a foreseen failure; None for a fault of snnx."""
+    return next((code for kind, code in CODES if isinstance(error, kind)), None)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what to tell the user."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}"
+    return str(error)
+
+
+def guarded(command: F) -> F:
+    """Turn foreseen failures of a command into a line on stderr and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except BrokenPipeError:
+            # the reader of a pipe has gone: nothing is left to say, also not at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(FAILED) from None
+        except tuple(kind for kind, _ in CODES) as error:
+            Screen().error(reason_of(error))
+            raise typer.Exit(code_of(error) or FAILED) from None
+
+    return run  # type: ignore[return-value]

@@ -1,0 +1,54 @@
+"""What a command prints: lines on the screen, a plain copy in the log, errors on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from snnx.training.rundir import RunDir
+
+
+class Screen:
+    """Prints for people, and with `as_json` one machine-readable last line."""
+
+    def __init__(self, quiet: bool = False, as_json: bool = False, no_color: bool = False) -> None:
+        self.quiet, self.as_json = quiet, as_json
+        self.out = Console(no_color=no_color or None, highlight=False, soft_wrap=True)
+        self.err = Console(stderr=True, no_color=no_color or None, highlight=False, soft_wrap=True)
+        self.log: RunDir | None = None
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """Print a line, unless quiet, and log it."""
+        if not self.quiet:
+            self.out.print(Text(text, style=style))
+        if self.log is not None:
+            self.log.log(text)
+
+    def panel(self, title: str, facts: Mapping[str, str]) -> None:
+        """Print the facts of a run in a box."""
+        wide = max(map(len, facts))
+        lines = [f"{name:<{wide}}  {value}" for name, value in facts.items()]
+        if not self.quiet:
+            self.out.print(Panel(Text("\n".join(lines)), title=title, expand=False))
+        if self.log is not None:
+            self.log.log("\n".join([title, *lines]))
+
+    def warn(self, text: str) -> None:
+        """Print a warning on stderr, quiet or not."""
+        self.err.print(Text(f"warning: {text}", style="yellow"))
+        if self.log is not None:
+            self.log.log(f"warning: {text}")
+
+    def error(self, text: str) -> None:
+        """Print an error on stderr."""
+        self.err.print(Text(f"error: {text}", style="red"))
+
+    def final(self, values: Mapping[str, Any]) -> None:
+        """Print the machine-readable last line, if it was asked for."""
+        if self.as_json:
+            print(json.dumps(values), flush=True)

@@ -1,0 +1,256 @@
+"""`snnx train`: from a recipe to a folder that holds a trained network."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from snnx import __version__, data
+from snnx import checkpoint as checkpoints
+from snnx.backend import default_backend
+from snnx.checkpoint import Checkpoint, CheckpointError
+from snnx.commands.failures import DIVERGED, INTERRUPTED, code_of, reason_of
+from snnx.commands.screen import Screen
+from snnx.training import loop, result, rundir
+from snnx.training.loop import Row, Training
+from snnx.training.recipe import (
+    Layer,
+    RecipeError,
+    Resolved,
+    changed_keys,
+    override,
+    read_recipe,
+    resolve,
+)
+from snnx.training.recipe_plan import make_plan
+from snnx.training.rundir import RunDir
+
+# what a resumed run may change: how long and where it runs, not what it computes
+RESUMABLE = {
+    "epochs",
+    "max_steps",
+    "backend",
+    "device",
+    "precision",
+    "compile",
+    "deterministic",
+    "data",
+    "name",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for."""
+
+    words: Sequence[str]
+    flags: Mapping[str, Any]
+    out: Path | None = None
+    name: str | None = None
+    resume: str | None = None
+    dry_run: bool = False
+    print_config: bool = False
+
+
+class Watch:
+    """Keeps a run in its folder and on the screen, and stops it when a signal asks."""
+
+    def __init__(self, folder: RunDir, screen: Screen, epochs: int) -> None:
+        self.folder, self.screen, self.epochs = folder, screen, epochs
+        self.asked = False
+
+    def epoch(self, row: Row) -> None:
+        self.folder.epoch(row)
+        rate = row.get("spikes_per_neuron_step")
+        self.screen.line(
+            f"epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}  "
+            f"loss {row['loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
+            f"test {100 * row['test_accuracy']:5.1f} %  "
+            + ("" if rate is None else f"spikes {rate:.3f}/neuron-step  ")
+            + f"{row['seconds']:.1f} s"
+        )
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.folder.checkpoint(checkpoint)
+
+    def stop(self) -> bool:
+        return self.asked
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal: the first ends the run after this step, the second at once."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self.screen.line("stopping after this step; press Ctrl-C again to quit at once")
+
+
+def train(request: Request, screen: Screen) -> None:
+    """Do what the request asks. Raises what `snnx.commands.failures` knows."""
+    folder = None if request.resume is None else RunDir.find(request.resume)
+    before = None if folder is None else checkpoints.load(folder.path, screen.warn)
+    resolved = _resolved(request, folder, before)
+    if request.print_config:
+        print(resolved.toml(), end="")
+        return
+    values = _with_backend(resolved)
+    dataset = data.load(values.values["data"])
+    plan = make_plan(values.values, dataset, None if before is None else before.model)
+    if before is not None:
+        _check_data(before, dataset)
+    began = time.monotonic()
+    training = loop.start(plan, dataset, before)
+    if request.dry_run:
+        screen.panel(f"snnx {__version__}", facts(training, "nothing is written (--dry-run)"))
+        return
+    if folder is None:
+        method = values.values["objective"]["name"]
+        stem = f"{values.values['name']}-{method}-{plan.backend}"
+        folder = RunDir.create(request.out, request.name, stem)
+    screen.log = folder
+    try:
+        folder.begin(values.toml(), rundir.environment(training.backend.describe()))
+        screen.panel(f"snnx {__version__}", facts(training, str(folder.path)))
+        if before is not None:
+            folder.keep_until(before.epoch)
+            _say_what_is_exact(screen, training, before)
+        test = _watched(training, folder, screen)
+        values_out = result.result_values(training, test, time.monotonic() - began)
+        folder.finish(values_out)
+    except BaseException as error:
+        code = code_of(error)
+        folder.fail(1 if code is None else code, reason_of(error))
+        screen.log = None  # the disk may be what failed
+        _say_what_is_kept(screen, folder, code)
+        raise
+    rate = "" if test.rate is None else f"   {test.rate:.3f} spikes/neuron-step"
+    screen.line(f"done in {values_out['seconds']:.0f} s   test {100 * test.accuracy:.1f} %{rate}")
+    screen.line(f"  next:  snnx plot {folder.path}    rates, curves, raster")
+    screen.line(f"         snnx eval {folder.path} --T 1,2,4,6    accuracy against time steps")
+    screen.line("         snnx conform    do the backends here compute the same numbers?")
+    screen.final({**values_out, "run": str(folder.path)})
+
+
+def _watched(training: Training, folder: RunDir, screen: Screen) -> Any:
+    """Run with the signals of Ctrl-C and `kill` caught; only a main thread may."""
+    watch = Watch(folder, screen, training.plan.epochs)
+    if threading.current_thread() is not threading.main_thread():
+        return loop.run(training, watch)
+    old = {number: signal.signal(number, watch.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return loop.run(training, watch)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _resolved(request: Request, folder: RunDir | None, before: Checkpoint | None) -> Resolved:
+    """Return the recipe of the command line, over that of the resumed run."""
+    presets = [word for word in request.words if "=" not in word]
+    changes = [override(word) for word in request.words if "=" in word]
+    given = {k: v for k, v in request.flags.items() if v is not None}
+    changes += [({k: v}, f"--{k.replace('_', '-')}") for k, v in given.items()]
+    if before is None or folder is None:
+        return resolve([*(read_recipe(name) for name in presets or ["digits"]), *changes])
+    if presets or request.out is not None or request.name is not None:
+        raise RecipeError("--resume goes on in its own folder, with its own recipe; give KEY=VALUE")
+    old = before.config.get("recipe")
+    if not old:
+        raise RecipeError(
+            f"{folder.path}: was made by snnx.fit, not by a recipe; go on there: snnx.fit(..., "
+            f"resume={str(folder.path)!r})"
+        )
+    # a limit of steps is one of the old call; device and compile are those of the old backend
+    old = {k: v for k, v in old.items() if k != "max_steps" and v is not None}
+    moved = any("backend" in values for values, _ in changes)
+    base: Layer = (_without_none(old), f"run {folder.path}")
+    reset: Layer = ({"device": "auto", "compile": "auto"}, "other backend")
+    resolved = resolve([base, *([reset] if moved else []), *changes])
+    changed = changed_keys(resolve([base]).values, resolved.values)
+    refused = [k for k in changed if k not in RESUMABLE]
+    if refused:
+        raise RecipeError(
+            f"{', '.join(refused)}: cannot change in a resumed run; start a new one, or change "
+            f"only {', '.join(sorted(RESUMABLE))}"
+        )
+    return resolved
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def _with_backend(resolved: Resolved) -> Resolved:
+    """Return the recipe with the backend that "auto" means here, and the data's full path."""
+    values, origins = dict(resolved.values), dict(resolved.origins)
+    if values["backend"] == "auto":
+        values["backend"] = default_backend()
+        origins["backend"] += ": auto"
+    if values["data"].endswith(".npz"):
+        values["data"] = str(Path(values["data"]).absolute())
+    return replace(resolved, values=values, origins=origins)
+
+
+def _check_data(before: Checkpoint, dataset: data.Dataset) -> None:
+    old = before.config.get("data", {})
+    if old.get("hash") != dataset.hash:
+        raise CheckpointError(
+            f"the run was trained on {old.get('id')}, the data now are {dataset.id}; "
+            "a resumed run needs the same bytes"
+        )
+
+
+def facts(training: Training, out: str) -> dict[str, str]:
+    """Return the header of a run."""
+    plan, dataset = training.plan, training.dataset
+    layers = [
+        f"{s.layer}{s.shape[-1]}" if s.op in ("conv2d", "linear") else s.layer
+        for s in training.program.steps
+        if s.op in ("conv2d", "linear") or "neuron" in s.attributes
+    ]
+    shown = "-".join(layers if len(layers) <= 8 else [*layers[:4], "...", *layers[-3:]])
+    count = sum(p.size for p in training.program.parameters)
+    described = training.backend.describe()
+    versions = " ".join(f"{k} {v}" for k, v in described.items() if k != "device")
+    device = plan.device or described.get("device", "")
+    return {
+        "data": f"{dataset.name} ({dataset.label})  {dataset.size('train')} train  "
+        f"{dataset.size('test')} test",
+        "model": f"{shown}   T={plan.steps}   {count} parameters",
+        "loss": f"{type(plan.objective).__name__}   {type(plan.optim.default).__name__}   "
+        f"{plan.epochs} epochs of {plan.batch_size}-sample batches",
+        "backend": f"{plan.backend}   {versions}   {device}   {plan.precision}   seed {plan.seed}",
+        "out": out,
+    }
+
+
+def _say_what_is_exact(screen: Screen, training: Training, before: Checkpoint) -> None:
+    place = f"epoch {before.epoch + 1}, optimiser step {before.step}"
+    then, now = before.config["recipe"]["backend"], training.plan.backend
+    if then == now:
+        exact = "as if it had not stopped, if this is the same machine and version"
+    else:
+        exact = (
+            f"written on {then}: weights, moments, statistics, batches and random draws are exact; "
+            "rounding is that of another framework from here on"
+        )
+    screen.line(f"resumed on {now} at {place}: {exact}")
+
+
+def _say_what_is_kept(screen: Screen, folder: RunDir, code: int | None) -> None:
+    last = folder.checkpoints / checkpoints.LAST
+    if not last.is_dir():
+        screen.error("no checkpoint was written yet")
+    elif code == INTERRUPTED:
+        screen.line(f"go on with: snnx train --resume {folder.path}")
+    elif code == DIVERGED:
+        screen.error(f"the last good checkpoint is {last}")
+    else:
+        screen.error(f"the last checkpoint is whole: {last}")

@@ -1,0 +1,1 @@
+"""Training above the backends: recipes, the loop, the folder of a run."""

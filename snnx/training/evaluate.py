@@ -1,0 +1,86 @@
+"""Evaluation: accuracy, loss and firing rates of a session on one split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from snnx.backend import Session
+from snnx.data import Batches, Dataset
+from snnx.mode import EVAL
+from snnx.objective import Objective
+from snnx.ops import OPS
+from snnx.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """accuracy and loss over all samples; rates: spikes per neuron and step of each spiking layer.
+
+    Rates are those of the first batch. per_class holds the accuracy of each class, NaN for one
+    without samples.
+    """
+
+    accuracy: float
+    loss: float
+    samples: int
+    rates: Mapping[str, float]
+    per_class: tuple[float, ...]
+
+    @property
+    def rate(self) -> float | None:
+        """Mean of the layers' rates; None without spiking layers."""
+        return float(np.mean(list(self.rates.values()))) if self.rates else None
+
+
+def evaluate(
+    session: Session,
+    program: Program,
+    objective: Objective,
+    dataset: Dataset,
+    split: Any = "test",
+    *,
+    batch_size: int = 64,
+    steps: int | None = None,
+    dials: Mapping[str, float | int] | None = None,
+) -> Evaluation:
+    """Return how the session does on a split; nothing of it is changed."""
+    batches = Batches(dataset, split, batch_size, shuffle=False)
+    loss, right = 0.0, []
+    rates: dict[str, float] = {}
+    for i, batch in enumerate(batches.epoch(0)):
+        taps = [f"{step.path}.spike" for step in program.spiking] if i == 0 else []
+        found = session.forward(batch, dials or {}, EVAL, taps, steps=steps)  # type: ignore[arg-type]
+        y = np.asarray(found.y, np.float64)
+        valid = {"length": batch["length"]} if "length" in batch else {}
+        losses = OPS[objective.op].forward(
+            np, {"logits": y, "target": batch["y"], **valid}, objective.attributes
+        )
+        loss += float(losses["loss"].sum())
+        mean = OPS["readout"].forward(np, {"logits": y, **valid}, objective.readout)["y"]
+        right.append(mean.argmax(-1) == batch["y"])
+        for tap, spikes in found.taps.items():
+            rates[tap.removesuffix(".spike")] = _rate(spikes, batch.get("length"))
+    hit = np.concatenate(right)
+    labels = dataset.arrays(split)[1]
+    classes = range(program.output_shape[-1])
+    of_class = [hit[labels == c] for c in classes]
+    return Evaluation(
+        float(hit.mean()),
+        loss / len(hit),
+        len(hit),
+        rates,
+        tuple(float(h.mean()) if len(h) else float("nan") for h in of_class),
+    )
+
+
+def _rate(spikes: np.ndarray, length: np.ndarray | None) -> float:
+    """Return the mean of spikes [T, N, *F] over valid steps."""
+    per_step = spikes.reshape(*spikes.shape[:2], -1).mean(-1, dtype=np.float64)  # [T, N]
+    if length is None:
+        return float(per_step.mean())
+    valid = np.arange(len(per_step))[:, None] < length
+    return float(per_step[valid].mean())

@@ -1,0 +1,121 @@
+"""`snnx.fit`: training a model on arrays in one call."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnx import checkpoint as checkpoints
+from snnx.backend import Session
+from snnx.checkpoint import Checkpoint
+from snnx.data import Dataset
+from snnx.objective import TET, Objective
+from snnx.optim import Adam, Optim
+from snnx.training import loop, result, rundir
+from snnx.training.evaluate import Evaluation
+from snnx.training.plan import Method, Plan
+from snnx.training.schedules import Constant, Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run: its last evaluation, a row per epoch, and the trained session."""
+
+    test: Evaluation
+    history: tuple[dict[str, Any], ...]
+    session: Session
+    values: dict[str, Any] = field(repr=False)
+
+    @property
+    def test_accuracy(self) -> float:
+        """Share of right answers on the test split after the last epoch."""
+        return self.test.accuracy
+
+
+class _Keeper(loop.Nobody):
+    """Keeps the rows, and all of the run where there is a folder."""
+
+    def __init__(self, out: rundir.RunDir | None) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.out = out
+
+    def epoch(self, row: loop.Row) -> None:
+        self.rows.append(row)
+        if self.out is not None:
+            self.out.epoch(row)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        if self.out is not None:
+            self.out.checkpoint(checkpoint)
+
+
+def fit(
+    model: Any,
+    data: Dataset | tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    *,
+    objective: Objective = TET(),  # noqa: B008  (frozen)
+    optim: Optim | None = None,
+    schedule: Schedule = Constant(),  # noqa: B008  (frozen)
+    methods: tuple[Method, ...] = (),
+    steps: int = 4,
+    epochs: int = 15,
+    batch_size: int = 64,
+    seed: int = 0,
+    max_steps: int | None = None,
+    backend: str = "auto",
+    device: str | None = None,
+    precision: str = "fp32",
+    compile: bool | None = None,
+    deterministic: bool = False,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+) -> Result:
+    """Train a model and return its result.
+
+    `data` is a `Dataset`, or (x_train, y_train, x_test, y_test) with static x [N, *F]. `steps` is T
+    for static x. With `out` the run is kept in that folder; `resume` goes on from a checkpoint.
+
+    Raises: ValueError, TypeError for arguments that do not fit, BackendError, CheckpointError,
+    `snnx.training.loop.Diverged` where the loss is not finite.
+    """
+    dataset = data if isinstance(data, Dataset) else Dataset(*data, name="arrays")
+    plan = Plan(
+        model=model,
+        objective=objective,
+        optim=optim or Optim(Adam()),
+        schedule=schedule,
+        methods=methods,
+        steps=steps if dataset.layout == "NF" else dataset.x_train.shape[0],
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        max_steps=max_steps,
+        backend=backend,
+        device=device,
+        precision=precision,
+        compile=compile,
+        deterministic=deterministic,
+    )
+    began = time.monotonic()
+    before = None if resume is None else checkpoints.load(resume, _warn)
+    training = loop.start(plan, dataset, before)
+    folder = None
+    if out is not None:
+        folder = rundir.RunDir.create(Path(out), None, "")
+        folder.begin("", rundir.environment(training.backend.describe()))
+    keeper = _Keeper(folder)
+    test = loop.run(training, keeper)
+    values = result.result_values(training, test, time.monotonic() - began)
+    if folder is not None:
+        folder.finish(values)
+    return Result(test, tuple(keeper.rows), training.session, values)
+
+
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, RuntimeWarning, stacklevel=3)

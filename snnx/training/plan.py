@@ -1,0 +1,67 @@
+"""What a run is, as plain values: everything that the loop needs beside the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from snnx.backend import Session
+from snnx.objective import TET, Objective
+from snnx.optim import Adam, Optim
+from snnx.program import Program, flatten
+from snnx.training.schedules import Constant, Schedule
+
+
+class Method(Protocol):
+    """What a paper adds to a run beside its objective and its neurons."""
+
+    def before_epoch(self, session: Session, dials: dict[str, float]) -> None:
+        """Set dials for the epoch that begins; the session may be asked for losses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run.
+
+    steps is T for static data. `schedule` sets every learning-rate dial of `optim` from its initial
+    value. device and compile None leave the choice to the backend. `config` is kept in checkpoints.
+    """
+
+    model: Any
+    objective: Objective = TET()  # noqa: RUF009  (frozen)
+    optim: Optim = field(default_factory=lambda: Optim(Adam()))
+    schedule: Schedule = Constant()  # noqa: RUF009  (frozen)
+    methods: tuple[Method, ...] = ()
+    steps: int = 4
+    epochs: int = 15
+    batch_size: int = 64
+    seed: int = 0
+    max_steps: int | None = None
+    backend: str = "auto"
+    device: str | None = None
+    precision: str = "fp32"
+    compile: bool | None = None
+    deterministic: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, not {self.max_steps}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in 0 .. 2^32 - 1, not {self.seed}")
+        if not self.objective.classifies:
+            raise ValueError(
+                f"{type(self.objective).__name__} needs target arrays, and data sets hold "
+                "class labels; use TET, SDT or RateMSE"
+            )
+
+    def program(self) -> Program:
+        """Return the model's program, checked against the optimiser's groups."""
+        program = flatten(self.model)
+        self.optim.check(program)
+        return program

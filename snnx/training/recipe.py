@@ -1,0 +1,230 @@
+"""Recipes: from files, KEY=VALUE and flags to a plan, each value with where it came from.
+
+Later layers win: defaults, recipe, further TOML files, KEY=VALUE, flags. A layer that gives a table
+another `name` begins that table anew, since the keys of one optimiser are not those of another.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from snnx.training.recipe_schema import (
+    DEFAULTS,
+    TABLES,
+    Recipe,
+    tag,
+)
+
+Layer = tuple[Mapping[str, Any], str]  # nested values and their origin
+
+
+class RecipeError(ValueError):
+    """A recipe, key or value that cannot be used; the message names it and where it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A checked recipe: nested plain values, and the origin of each by its dotted key."""
+
+    values: dict[str, Any]
+    origins: Mapping[str, str]
+
+    def toml(self) -> str:
+        """Return the recipe as TOML, each value with its origin as a comment."""
+        lines, section = [], ""
+        for key, value in leaves(self.values):
+            table, name = _split(key)
+            if table != section:
+                lines += ["", f"[{table}]"]
+                section = table
+            if value is not None:
+                # JSON's numbers, words and lists are TOML's too
+                text = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+                lines.append(f"{text:<34} # {self.origins[key]}")
+        return "\n".join(lines).strip() + "\n"
+
+
+def recipe_folder() -> Path:
+    """Return where the shipped recipes lie: in the wheel, or beside snnx/ in a checkout."""
+    packaged = Path(str(files("snnx"))) / "recipes"
+    return packaged if packaged.is_dir() else packaged.parents[1] / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the shipped recipes."""
+    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+
+
+def read_recipe(name: str) -> Layer:
+    """Return the values of a shipped recipe, or of a path that ends in .toml."""
+    if name.endswith(".toml"):
+        path, origin = Path(name), name
+    else:
+        path, origin = recipe_folder() / f"{name}.toml", f"recipe {name}"
+        if name not in recipe_names():
+            near = get_close_matches(name, recipe_names(), 1)
+            raise RecipeError(
+                f"there is no recipe {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; "
+                f"there are {', '.join(recipe_names())}, and your own as FILE.toml"
+            )
+    try:
+        return tomllib.loads(path.read_text("utf-8")), origin
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from error
+
+
+def override(text: str) -> Layer:
+    """Return the values of one KEY=VALUE; a value that is no TOML is a word."""
+    key, _, value = text.partition("=")
+    try:
+        found = tomllib.loads(f"{key} = {value}")
+    except tomllib.TOMLDecodeError:
+        try:
+            found = tomllib.loads(f"{key} = {json.dumps(value)}")
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{text!r}: expects KEY=VALUE, like optim.lr=0.002") from error
+    return found, "command line"
+
+
+def resolve(layers: Sequence[Layer]) -> Resolved:
+    """Return the recipe that the layers make. Raises: RecipeError naming the first wrong keys."""
+    raw: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for values, origin in [(DEFAULTS, "default"), *layers]:
+        for key, value in _normal(values).items():
+            _lay(raw, origins, key, value, origin)
+    try:
+        checked = Recipe.model_validate(as_tuples(raw))
+    except ValidationError as error:
+        raise RecipeError(_explained(error, raw, origins)) from error
+    values = _lists(checked.model_dump(exclude_none=False))
+    for name, group in values["optim"]["groups"].items():
+        values["optim"]["groups"][name] = {k: v for k, v in group.items() if v is not None}
+    if tag(values["model"]) == "FILE.json":
+        # the file holds its own neurons; those of a recipe do not apply, and asking is a mistake
+        for key in list(leaves({k: values.pop(k) for k in ("neuron", "surrogate")})):
+            if origins.get(key[0]) == "command line":
+                raise RecipeError(
+                    f"{key[0]} (command line): the model {values['model']['name']} holds its own "
+                    "neurons; change them there"
+                )
+    return Resolved(values, {k: origins.get(k, "default") for k, _ in leaves(values)})
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted TOML key, value) of nested values, a table's own values before its tables."""
+    nested = []
+    for name, value in values.items():
+        key = prefix + (name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name))
+        if isinstance(value, Mapping):
+            nested.append((key, value))
+        else:
+            yield key, value
+    for key, value in nested:
+        yield from leaves(value, f"{key}.")
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Return (table, name) of a dotted key."""
+    found = re.fullmatch(r'(?:(.*)\.)?("(?:[^"\\]|\\.)*"|[^."]+)', key)
+    return (found[1] or "", found[2]) if found else ("", key)
+
+
+def as_tuples(value: Any) -> Any:
+    """Return nested values with tuples for lists."""
+    if isinstance(value, Mapping):
+        return {k: as_tuples(v) for k, v in value.items()}
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
+
+
+def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with `optim = "sgd"` written as a table."""
+    return {k: {"name": v} if k in TABLES and isinstance(v, str) else v for k, v in values.items()}
+
+
+def _lay(raw: dict[str, Any], origins: dict[str, str], key: str, value: Any, origin: str) -> None:
+    """Put one top-level value over those before it."""
+    old = raw.get(key)
+    if isinstance(value, Mapping) and isinstance(old, dict):
+        if "name" in value and value["name"] != old.get("name"):
+            for dotted in [k for k in origins if k.startswith(f"{key}.")]:
+                del origins[dotted]
+            old = {}
+        raw[key] = _merged(old, value)
+    else:
+        raw[key] = value
+    origins |= {k: origin for k, _ in leaves({key: value})}
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(old)
+    for key, value in new.items():
+        nested = isinstance(value, Mapping) and isinstance(both.get(key), Mapping)
+        both[key] = _merged(both[key], value) if nested else value
+    return both
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _lists(v) for k, v in value.items()}
+    return list(map(_lists, value)) if isinstance(value, tuple) else value
+
+
+def _explained(error: ValidationError, raw: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    """Return pydantic's findings as sentences with key, value, origin and the nearest key."""
+    known = _known(raw)
+    found = []
+    for item in error.errors():
+        loc = [str(part) for part in item["loc"]]
+        if len(loc) > 1 and loc[0] in TABLES and loc[1] in TABLES[loc[0]]:
+            del loc[1]  # which schema of the table pydantic chose
+        if item["type"] != "extra_forbidden" and ".".join(loc[:-1]) in known:
+            del loc[-1]  # which alternative of the value pydantic tried
+        key = ".".join(loc)
+        origin = origins.get(key) or origins.get(f"{key}.name") or "the recipe"
+        if item["type"] == "extra_forbidden":
+            near = [k for k in known if k.rpartition(".")[2] == loc[-1]]
+            near = near or get_close_matches(key, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+            found.append(f"{key} ({origin}): unknown key{hint}")
+        elif item["type"] == "union_tag_invalid" and not isinstance(raw[loc[0]], Mapping):
+            found.append(f"{key} ({origin}): expects a name or a table, got {raw[loc[0]]!r}")
+        elif item["type"] == "union_tag_invalid":
+            wrong = tag(raw[loc[0]])
+            near = get_close_matches(wrong, TABLES[loc[0]], 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            found.append(
+                f"{key} ({origin}): there is no {key} {wrong!r}; {hint}"
+                f"there are {', '.join(TABLES[loc[0]])}"
+            )
+        else:
+            found.append(f"{key} ({origin}): {item['msg']}, got {item['input']!r}")
+    return "; ".join(dict.fromkeys(found))
+
+
+def _known(raw: Mapping[str, Any]) -> list[str]:
+    """Return every dotted key that the chosen schemas have."""
+    names = [name for name in Recipe.model_fields if name not in TABLES]
+    for kind, schemas in TABLES.items():
+        table = raw.get(kind)
+        schema: type[BaseModel] | None = schemas.get(tag(table))
+        names += [f"{kind}.{key}" for key in (schema.model_fields if schema else ("name",))]
+    return names
+
+
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys whose values differ between two resolved recipes."""
+    a, b = dict(leaves(old)), dict(leaves(new))
+    return [k for k in {**a, **b} if a.get(k) != b.get(k)]

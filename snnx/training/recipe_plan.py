@@ -1,0 +1,99 @@
+"""From the values of a recipe to a plan: names become models, objectives, rules and schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from snnx import serial
+from snnx.data import Dataset
+from snnx.models import MODELS
+from snnx.optim import Optim, Rule
+from snnx.program import Program
+from snnx.scalars import Dial
+from snnx.training import schedules
+from snnx.training.plan import Plan
+from snnx.training.recipe import RecipeError, as_tuples
+from snnx.training.recipe_schema import NEURONS, OBJECTIVES, RULES, SURROGATES, tag
+
+
+def make_plan(values: Mapping[str, Any], dataset: Dataset, model: Any = None) -> Plan:
+    """Return the plan of a resolved recipe for a data set; `model` stands for the named one.
+
+    Raises: RecipeError where the values do not fit together or do not fit the data.
+    """
+    try:
+        plan = Plan(
+            model=model if model is not None else _model(values, dataset),
+            objective=OBJECTIVES[values["objective"]["name"]](**_options(values["objective"])),
+            optim=_optim(values["optim"]),
+            schedule=_schedule(values["schedule"], values["epochs"]),
+            steps=values["T"] if dataset.layout == "NF" else dataset.x_train.shape[0],
+            epochs=values["epochs"],
+            batch_size=values["batch_size"],
+            seed=values["seed"],
+            max_steps=values.get("max_steps"),
+            backend=values["backend"],
+            device=None if values["device"] == "auto" else values["device"],
+            precision=values["precision"],
+            compile=None if values["compile"] == "auto" else values["compile"],
+            deterministic=values["deterministic"],
+            config=values,
+        )
+        program = plan.program()
+    except (TypeError, ValueError) as error:
+        raise RecipeError(str(error)) from error
+    check_data(program, dataset)
+    return plan
+
+
+def check_data(program: Program, dataset: Dataset) -> None:
+    """Raise RecipeError where a model's input or output does not fit the data."""
+    if program.input_shape != dataset.features:
+        raise RecipeError(
+            f"the model's Input is {program.input_shape}, the samples of {dataset.name!r} are "
+            f"{dataset.features}; write snnx.Input{dataset.features}"
+        )
+    if len(program.output_shape) != 1 or program.output_shape[0] < dataset.classes:
+        raise RecipeError(
+            f"the model's output is {program.output_shape} per step, {dataset.name!r} has "
+            f"{dataset.classes} classes; let it end with Linear({dataset.classes})"
+        )
+
+
+def _model(values: Mapping[str, Any], dataset: Dataset) -> Any:
+    table = values["model"]
+    if tag(table) == "FILE.json":
+        return serial.load_file(table["name"])
+    surrogate = SURROGATES[values["surrogate"]["name"]](**_options(values["surrogate"]))
+    neuron = NEURONS[values["neuron"]["name"]](surrogate=surrogate, **_options(values["neuron"]))
+    given = {"neuron": neuron, "input": dataset.features, "classes": dataset.classes}
+    return MODELS[table["name"]](**_options(table), **given)
+
+
+def _optim(table: Mapping[str, Any]) -> Optim:
+    options = _options(table)
+    groups, clip = options.pop("groups"), options.pop("clip_norm")
+    default: Rule = RULES[table["name"]](**{**options, "lr": Dial("lr", options["lr"])})
+    changed = {
+        name: replace(default, **{**as_tuples(own), "lr": Dial(f"lr.{name}", own["lr"])})
+        if "lr" in own
+        else replace(default, **as_tuples(own))
+        for name, own in groups.items()
+    }
+    return Optim(default, changed, clip)
+
+
+def _schedule(table: Mapping[str, Any], epochs: int) -> schedules.Schedule:
+    chosen: schedules.Schedule = schedules.Constant()
+    if table["name"] == "cosine":
+        chosen = schedules.Cosine(epochs)
+    elif table["name"] == "step":
+        chosen = schedules.Step(tuple(table["milestones"]), table["factor"])
+    steps = table["warmup_steps"]
+    return schedules.Warmup(steps, chosen) if steps else chosen
+
+
+def _options(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: as_tuples(v) for k, v in table.items() if k != "name"}

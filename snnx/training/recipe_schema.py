@@ -1,0 +1,176 @@
+"""The keys of a recipe, made from the dataclasses and functions that they are given to.
+
+A field added to `Adam` or `LIF` is a key of `optim` or `neuron` without a line here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+
+from snnx import objective, optim, surrogate
+from snnx.models import MODELS
+from snnx.neurons import LIF
+from snnx.scalars import Dial, Learned, initial
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+OBJECTIVES = {"tet": objective.TET, "sdt": objective.SDT, "rate_mse": objective.RateMSE}
+RULES = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "rounded_sgd": optim.RoundedSGD,
+}
+SURROGATES = {
+    "rectangular": surrogate.Rectangular,
+    "triangular": surrogate.Triangular,
+    "sigmoid": surrogate.Sigmoid,
+    "tanh": surrogate.Tanh,
+    "arctan": surrogate.ArcTan,
+    "dspike": surrogate.Dspike,
+}
+NEURONS = {"lif": LIF}
+GIVEN = ("neuron", "input", "classes")  # what a zoo function gets from elsewhere
+
+
+def _plain(hint: Any) -> Any:
+    """Return a field's type as a recipe can say it: a Scalar is a number."""
+    if get_origin(hint) in (Union, types.UnionType):
+        kept = [a for a in get_args(hint) if a not in (Learned, Dial)]
+        return reduce(or_, kept)
+    return hint
+
+
+def _sayable(hint: Any) -> bool:
+    """Tell whether TOML has values of this type."""
+    if get_origin(hint) in (Union, types.UnionType, tuple):
+        return all(map(_sayable, get_args(hint)))
+    return hint in (bool, int, float, str, type(None), ...) or get_origin(hint) is Literal
+
+
+def _table(kind: str, name: str, cls: type, **more: Any) -> type[BaseModel]:
+    """Return the schema of a table whose keys are the fields of a dataclass."""
+    hints = get_type_hints(cls)
+    keys: dict[str, Any] = {"name": (Literal[name], name)}
+    for f in fields(cls):
+        if f.name == "surrogate":
+            continue
+        default = f.default if f.default is not MISSING else ...
+        keys[f.name] = (
+            _plain(hints[f.name]),
+            initial(default) if isinstance(default, Dial) else default,
+        )
+    return create_model(f"{kind}.{name}", __config__=STRICT, **keys, **more)
+
+
+def _rule_table(name: str, cls: type[optim.Rule]) -> type[BaseModel]:
+    hints = get_type_hints(cls)
+    partial: dict[str, Any] = {f.name: (_plain(hints[f.name]) | None, None) for f in fields(cls)}
+    group = create_model(f"optim.groups.{name}", __config__=STRICT, **partial)
+    return _table(
+        "optim",
+        name,
+        cls,
+        clip_norm=(Annotated[float | None, Field(gt=0)], None),
+        groups=(dict[str, group], Field(default_factory=dict)),
+    )
+
+
+def _model_table(name: str, function: Callable[..., Any]) -> type[BaseModel]:
+    hints = get_type_hints(function)
+    keys: dict[str, Any] = {"name": (Literal[name], name)}
+    for key, parameter in inspect.signature(function).parameters.items():
+        if key not in GIVEN and _sayable(_plain(hints[key])):
+            keys[key] = (_plain(hints[key]), parameter.default)
+    return create_model(f"model.{name}", __config__=STRICT, **keys)
+
+
+class ModelFile(BaseModel):
+    """A model that `snnx.dumps` wrote."""
+
+    model_config = STRICT
+    name: str
+
+
+class ConstantTable(BaseModel):
+    """The same learning rate throughout."""
+
+    model_config = STRICT
+    name: Literal["constant"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class CosineTable(BaseModel):
+    """Half a cosine over all epochs."""
+
+    model_config = STRICT
+    name: Literal["cosine"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class StepTable(BaseModel):
+    """Times `factor` at every milestone."""
+
+    model_config = STRICT
+    name: Literal["step"] = "step"
+    milestones: tuple[int, ...]
+    factor: Annotated[float, Field(gt=0)] = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+TABLES: dict[str, dict[str, type[BaseModel]]] = {
+    "model": {name: _model_table(name, f) for name, f in MODELS.items()} | {"FILE.json": ModelFile},
+    "neuron": {name: _table("neuron", name, cls) for name, cls in NEURONS.items()},
+    "surrogate": {name: _table("surrogate", name, cls) for name, cls in SURROGATES.items()},
+    "objective": {name: _table("objective", name, cls) for name, cls in OBJECTIVES.items()},
+    "optim": {name: _rule_table(name, cls) for name, cls in RULES.items()},
+    "schedule": {"constant": ConstantTable, "cosine": CosineTable, "step": StepTable},
+}
+
+
+def tag(table: Any) -> str:
+    """Return which schema of its kind a table names."""
+    name = table.get("name") if isinstance(table, dict) else getattr(table, "name", None)
+    return "FILE.json" if str(name).endswith(".json") else str(name)
+
+
+def _choice(kind: str) -> Any:
+    tagged = [Annotated[cls, Tag(name)] for name, cls in TABLES[kind].items()]
+    return Annotated[reduce(or_, tagged), Discriminator(tag)]  # type: ignore[arg-type]
+
+
+def _positive(default: Any) -> Any:
+    return (Annotated[int, Field(ge=1)], default)
+
+
+_KEYS: dict[str, Any] = {
+    "name": (str, "custom"),
+    "data": (str, "digits"),
+    "T": _positive(4),
+    "epochs": _positive(15),
+    "batch_size": _positive(64),
+    "seed": (Annotated[int, Field(ge=0, lt=2**32)], 0),
+    "max_steps": (Annotated[int | None, Field(ge=1)], None),
+    "backend": (str, "auto"),
+    "device": (str, "auto"),
+    "precision": (Literal["fp32", "tf32", "bf16", "fp16", "fp64"], "fp32"),
+    "compile": (bool | Literal["auto"], "auto"),
+    "deterministic": (bool, False),
+    **{kind: (_choice(kind), ...) for kind in TABLES},
+}
+Recipe = create_model("Recipe", __config__=STRICT, **_KEYS)
+DEFAULTS = {
+    "model": {"name": "digits"},
+    "neuron": {"name": "lif"},
+    "surrogate": {"name": "triangular"},
+    "objective": {"name": "tet"},
+    "optim": {"name": "adam"},
+    "schedule": {"name": "cosine"},
+}

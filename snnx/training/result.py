@@ -1,0 +1,36 @@
+"""The figures by which a run is compared with others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snnx.checkpoint import spec_hash
+from snnx.training.evaluate import Evaluation
+from snnx.training.loop import Training, data_values
+from snnx.training.rundir import environment
+
+
+def result_values(training: Training, test: Evaluation, seconds: float) -> dict[str, Any]:
+    """Return result.json: test_accuracy is the share of right answers after the last epoch."""
+    plan, program = training.plan, training.program
+    described = training.backend.describe()
+    return {
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+        "test_samples": test.samples,
+        "spikes_per_neuron_step": test.rate,
+        "rates": dict(test.rates),
+        "epochs": training.epoch,
+        "steps": training.step,
+        "T": plan.steps,
+        "parameters": sum(p.size for p in program.parameters),
+        "objective": type(plan.objective).__name__,
+        "seed": plan.seed,
+        "backend": training.backend.name,
+        "device": plan.device or described.get("device", "auto"),
+        "precision": plan.precision,
+        **data_values(training),
+        "seconds": seconds,
+        "spec_hash": spec_hash(),
+        "environment": environment(described),
+    }

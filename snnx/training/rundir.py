@@ -1,0 +1,198 @@
+"""The folder of a run: what it was asked to do, what happened, and what came out.
+
+config.toml          the resolved recipe, each value with its origin      env.json   versions
+metrics.jsonl .csv   one row per epoch                                    log.txt    the screen
+checkpoints/         last and previous                                    result.json
+DONE or FAILED       how it ended, with the exit code
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnx import checkpoint as checkpoints
+from snnx.checkpoint import Checkpoint
+
+LATEST = "latest"
+DONE, FAILED = "DONE", "FAILED"
+
+
+class RunDirError(ValueError):
+    """A folder that is not, or cannot become, a run's."""
+
+
+class RunDir:
+    """A run's folder. Every method raises OSError where the disk refuses."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, out: Path | None, name: str | None, stem: str) -> RunDir:
+        """Return a new folder: `out`, else runs/`name`, else the next free runs/`stem`-NNN.
+
+        runs/latest then points to it, unless it is `out`.
+        """
+        if out is not None:
+            if out.exists() and (not out.is_dir() or any(out.iterdir())):
+                raise RunDirError(
+                    f"{out}: is there already and not empty; give another folder, or go on with "
+                    f"the run in it: --resume {out}"
+                )
+            out.mkdir(parents=True, exist_ok=True)
+            return cls(out)
+        parent = Path("runs")
+        parent.mkdir(exist_ok=True)
+        if name is not None:
+            path = parent / name
+            if path.parent != parent or name in (LATEST, "..", "."):
+                raise RunDirError(f"--name {name!r}: give one plain word; use --out for a path")
+            try:
+                path.mkdir()
+            except FileExistsError as error:
+                raise RunDirError(
+                    f"{path}: is there already; give another name, or --resume {path}"
+                ) from error
+        else:
+            path = _numbered(parent, stem)
+        _point(parent / LATEST, path.name)
+        return cls(path)
+
+    @classmethod
+    def find(cls, text: str) -> RunDir:
+        """Return the run of a path, or runs/latest for "latest"."""
+        path = Path("runs") / LATEST if text == LATEST else Path(text)
+        if not path.is_dir():
+            raise RunDirError(
+                f"{path}: there is no such run; `snnx train` makes one under runs/"
+                if text == LATEST
+                else f"{path}: there is no such folder; name a run like runs/latest"
+            )
+        return cls(path.parent / path.readlink() if path.is_symlink() else path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    def begin(self, config: str, environment: Mapping[str, Any]) -> None:
+        """Write the recipe and the environment; a resumed run keeps what it was before."""
+        for marker in (DONE, FAILED):
+            (self.path / marker).unlink(missing_ok=True)
+        _write(self.path / "config.toml", config)
+        path = self.path / "env.json"
+        before: list[Any] = []
+        if path.exists():
+            old = json.loads(path.read_text("utf-8"))
+            before = [*old.pop("before", []), old]
+        _write(path, _json({**environment, **({"before": before} if before else {})}))
+
+    def keep_until(self, epoch: int) -> None:
+        """Drop the rows of epochs after `epoch`, which a resumed run takes again."""
+        rows = [row for row in self.rows() if row["epoch"] <= epoch]
+        _write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        (self.path / "metrics.csv").unlink(missing_ok=True)
+        for row in rows:
+            self._csv(row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of all epochs so far; a line cut by a kill is left out."""
+        path = self.path / "metrics.jsonl"
+        found = []
+        for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+            with suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Append the figures of an epoch."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self._csv(row)
+
+    def _csv(self, row: Mapping[str, Any]) -> None:
+        path = self.path / "metrics.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if fresh:
+                writer.writerow(row)
+            writer.writerow(row.values())
+
+    def checkpoint(self, checkpoint: Checkpoint) -> Path:
+        """Write a checkpoint as the last one."""
+        return checkpoints.save(self.checkpoints, checkpoint)
+
+    def log(self, text: str) -> None:
+        """Append to the plain copy of the screen."""
+        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result and mark the run as done."""
+        _write(self.path / "result.json", _json(result))
+        _write(self.path / DONE, "0\n")
+
+    def fail(self, code: int, reason: str) -> None:
+        """Mark the run as failed, if the disk lets us."""
+        with suppress(OSError):
+            _write(self.path / FAILED, f"{code}\n{reason}\n")
+
+
+def environment(described: Mapping[str, str]) -> dict[str, Any]:
+    """Return versions, machine and command line of this process."""
+    from snnx import __version__
+
+    return {
+        "snnx": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "backend": dict(described),
+        "command": sys.argv,
+    }
+
+
+def _numbered(parent: Path, stem: str) -> Path:
+    taken = [path.name.removeprefix(f"{stem}-") for path in parent.glob(f"{stem}-*")]
+    number = max((int(n) for n in taken if n.isdecimal()), default=0)
+    while True:
+        number += 1
+        path = parent / f"{stem}-{number:03d}"
+        with suppress(FileExistsError):  # two runs may start at once
+            path.mkdir()
+            return path
+
+
+def _point(link: Path, target: str) -> None:
+    fresh = link.with_name(f".{LATEST}-{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file in one rename: a reader never sees half of it."""
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        fresh.write_text(text, "utf-8")
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
