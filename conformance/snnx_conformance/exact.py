@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from snnx.backend import Backend, Batch, Forward
+from snnx.backend import Backend, Batch, Forward, load_backend
 from snnx.mode import EVAL, Run
 from snnx.objective import RateMSE
 from snnx.ops import OPS
@@ -24,7 +24,6 @@ from snnx_conformance.certificate import Budget, certify_loss, certify_network
 from snnx_conformance.compare import Comparison
 from snnx_conformance.exact_nets import ExactNet, exact_nets
 from snnx_numpy import core
-from snnx_numpy.backend import NumpyBackend
 
 OBJECTIVE = RateMSE(high=0.5)
 QUICK = 12  # every third network of the table
@@ -88,7 +87,7 @@ def prove(net: ExactNet) -> Proof:
     program = flatten(net.model)
     parameters, batch = net.parameters(program), net.batch(program)
     budget, value = certify(program, parameters, batch, net.steps)
-    session = _session(NumpyBackend(), program, parameters, net.steps, "fp64")
+    session = _session(load_backend("numpy"), program, parameters, net.steps, "fp64")
     forward = session.forward(batch, {}, EVAL, taps(program))
     loss, gradients = session.grads(batch, {}, EVAL)
     return Proof(program, parameters, batch, forward, loss if value else None, gradients, budget)
