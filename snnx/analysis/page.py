@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
@@ -241,12 +242,10 @@ def _model(run: RunData) -> str:
 
 
 def _reproduce(run: RunData) -> str:
-    command = _found(run, "command", "command_line", "argv")
-    if isinstance(command, list):
-        command = " ".join(map(str, command))
+    commands = _commands(run)
     text = "<h2>Reproduce</h2>"
-    if command:
-        text += f"<pre><code>{escape(str(command))}</code></pre>"
+    if commands:
+        text += f"<pre><code>{escape(chr(10).join(commands))}</code></pre>"
     else:
         text += "<p>The command was not recorded; the settings below hold every value.</p>"
     if run.config_text:
@@ -257,8 +256,26 @@ def _reproduce(run: RunData) -> str:
     return text
 
 
+def _commands(run: RunData) -> list[str]:
+    """Return the command lines of a run: those before it was resumed, then the last."""
+    before = run.env.get("before")
+    earlier = [e for e in before if isinstance(e, Mapping)] if isinstance(before, list) else []
+    commands = []
+    for env in (*earlier, run.env):
+        command = env.get("command")
+        if isinstance(command, list) and command:
+            words = [str(word) for word in command]
+            name = words[0].replace("\\", "/").rsplit("/", 1)[-1]
+            start = "python -m snnx" if name == "__main__.py" else shlex.quote(name)
+            commands.append(" ".join([start, *map(shlex.quote, words[1:])]))
+        elif isinstance(command, str):
+            commands.append(command)
+    return commands
+
+
 def _environment(run: RunData) -> str:
-    rows = [(key, _word(value)) for key, value in flat(run.env).items()]
+    shown = {k: v for k, v in run.env.items() if k not in ("before", "command")}
+    rows = [(key, _word(value)) for key, value in flat(shown).items()]
     return f"<h2>Environment</h2>{_table(rows)}" if rows else ""
 
 

@@ -47,7 +47,7 @@ def draw_raster(run: RunData) -> Figure | None:
     a = run.arrays
     names = [str(n) for n in a.get("layers", np.zeros(0))]
     shown = [i for i in range(len(names)) if f"raster.{i}" in a]
-    if not shown or "sample_y" not in a:
+    if not shown or not {"sample_y", "sample_index"} <= a.keys():
         return None
     picks = np.linspace(0, len(shown) - 1, min(LAYERS, len(shown))).round().astype(int)
     shown = [shown[i] for i in picks]
@@ -67,7 +67,7 @@ def draw_raster(run: RunData) -> Figure | None:
         rows[0][column].set_title(title, loc="left")
         if image is not None:
             _thumbnail(rows[0][column], image[column])
-        length = int(a["sample_length"][column]) if "sample_length" in a else steps
+        length = _length(a, column, steps)
         for row, i in zip(rows[len(top) :], shown, strict=True):
             _spikes(row[column], a[f"raster.{i}"][:, column], length)
             row[column].tick_params(bottom=False, labelbottom=False)
@@ -85,13 +85,13 @@ def draw_logits(run: RunData) -> Figure | None:
     """Draw the output of every class over time for the samples of the raster."""
     a = run.arrays
     logits = a.get("logits")
-    if logits is None or logits.ndim != 3 or "sample_y" not in a:
+    if logits is None or not {"sample_y", "sample_index"} <= a.keys():
         return None
     columns = logits.shape[1]
     figure = style.new_figure(7.2, 2.5)
     axes = figure.subplots(1, columns, squeeze=False, sharey=True)[0]
     for column, ax in enumerate(axes):
-        length = int(a["sample_length"][column]) if "sample_length" in a else len(logits)
+        length = _length(a, column, len(logits))
         y = logits[:length, column]
         _classes(ax, y, int(a["sample_y"][column]))
         ax.set_title(_sample_title(a, column))
@@ -103,6 +103,11 @@ def draw_logits(run: RunData) -> Figure | None:
     for column, ax in enumerate(axes):
         _name_classes(ax, logits[:, column], a, column)
     return figure
+
+
+def _length(a: Any, column: int, steps: int) -> int:
+    """Return how many of the steps of a sample are valid."""
+    return min(max(int(a["sample_length"][column]), 1), steps) if "sample_length" in a else steps
 
 
 def _sample_title(a: Any, column: int) -> str:
@@ -126,7 +131,7 @@ def _classes(ax: Axes, y: NDArray[Any], true: int) -> None:
 
 
 def _name_classes(ax: Axes, y: NDArray[Any], a: Any, column: int) -> None:
-    length = int(a["sample_length"][column]) if "sample_length" in a else len(y)
+    length = _length(a, column, len(y))
     true = int(a["sample_y"][column])
     last = y[length - 1]
     if not np.isfinite(y[:length]).all() or true >= y.shape[1]:

@@ -20,6 +20,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 DATA_FILE = Path("plots") / "data.npz"
+MOST_EPOCHS = 1_000_000_000
+LARGEST = float(np.finfo(np.float32).max)
+_RULERS = {"L": "layers", "P": "step_path", "S": "sample_y"}  # arrays that fix an axis' length
+_FORMS = {  # name: kinds of dtype, axes (L layers, P steps of the program, S samples, d dials)
+    "layers": ("U", "L"),
+    "neurons": ("i", "L"),
+    "rate": ("f", "L"),
+    "dead": ("f", "L"),
+    "saturated": ("f", "L"),
+    "rate_over_time": ("f", "LT"),
+    "rate_bounds": ("f", "2"),
+    "rate_samples": ("i", ""),
+    "steps": ("i", ""),
+    "spikes": ("f", ""),
+    "accuracy_over_time": ("f", "T"),
+    "dials": ("U", "d"),
+    "input_shape": ("U", ""),
+    "step_path": ("U", "P"),
+    "step_layer": ("U", "P"),
+    "step_shape": ("U", "P"),
+    "step_parameters": ("i", "P"),
+    "step_macs": ("i", "P"),
+    "step_binary": ("b", "P"),
+    "sample_index": ("iu", "S"),
+    "sample_y": ("iu", "S"),
+    "sample_length": ("iu", "S"),
+    "sample_x": ("f", "SHWC"),
+    "logits": ("f", "TSK"),
+    "raster": ("u", "TSN"),
+}
 _DAMAGE = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -40,19 +70,19 @@ class RunData:
         """Return epochs and values of the first of these keys that any row holds.
 
         Rows of single steps (no epoch, or an older row of the same epoch) are left out: the last
-        row that holds the key speaks for its epoch. What is not a finite number is NaN.
+        row that holds the key speaks for its epoch. What is no finite float32 is NaN.
         """
         for key in keys:
             found: dict[float, float] = {}
             for place, row in enumerate(self.rows):
                 epoch = number(row.get("epoch", place + 1))
                 value = _look(row, key)
-                if value is not None and epoch is not None and math.isfinite(epoch):
+                if value is not None and epoch is not None and 0 <= epoch <= MOST_EPOCHS:
                     found[epoch] = value
             if found:
                 epochs = sorted(found)
                 values = np.array([found[e] for e in epochs])
-                return np.array(epochs), np.where(np.isfinite(values), values, np.nan)
+                return np.array(epochs), np.where(np.abs(values) <= LARGEST, values, np.nan)
         return np.zeros(0), np.zeros(0)
 
     def names(self, prefix: str) -> list[str]:
@@ -182,7 +212,28 @@ def _arrays(path: Path, notes: list[str]) -> Mapping[str, NDArray[Any]]:
         return {}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except _DAMAGE as error:
         notes.append(f"{path.name} could not be read: {error}")
         return {}
+    kept = {name: array for name, array in arrays.items() if _fits(name, array, arrays)}
+    wrong = sorted(set(arrays) - set(kept))
+    if wrong:
+        notes.append(f"{path.name}: {', '.join(wrong)} do not fit and are left out")
+    return kept
+
+
+def _fits(name: str, array: NDArray[Any], arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Tell whether an array has the type, axes and length that the pictures count on."""
+    if name.startswith("data_"):
+        return array.dtype.kind == "U" and array.ndim == 0
+    kinds, axes = _FORMS.get("raster" if name.startswith("raster.") else name, ("", ""))
+    if array.dtype.kind not in kinds or array.ndim != len(axes):
+        return False
+    for axis, size in zip(axes, array.shape, strict=True):
+        ruler = arrays.get(_RULERS.get(axis, name), array)
+        if not ruler.ndim or (axis in _RULERS and len(ruler) != size):
+            return False
+        if size < 1 and axis not in "Ld":
+            return False
+    return True
