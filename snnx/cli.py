@@ -80,6 +80,7 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="print every value with its origin")
     ] = False,
+    plots: Annotated[bool, typer.Option(help="draw the pictures and the page at the end")] = True,
     quiet: Quiet = False,
     as_json: Json = False,
     no_color: NoColor = False,
@@ -96,8 +97,114 @@ def train(
         "epochs": epochs,
         "max_steps": max_steps,
     }
-    request = command.Request(words or [], flags, out, name, resume, dry_run, print_config)
+    request = command.Request(words or [], flags, out, name, resume, dry_run, print_config, plots)
     command.train(request, Screen(quiet, as_json, no_color))
+
+
+@app.command(name="eval")
+@guarded
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a run, a checkpoint, or latest")],
+    data: Annotated[str | None, typer.Option(help="other data: a name or FILE.npz")] = None,
+    split: Annotated[str, typer.Option(help="test or train")] = "test",
+    steps: Annotated[str, typer.Option("--T", help="time steps, for example 1,2,4,6")] = "",
+    backend: Backend = None,
+    device: Device = None,
+    precision: Precision = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="print each class")] = False,
+    out: Annotated[Path | None, typer.Option(help="write the figures to this file")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    no_color: NoColor = False,
+) -> None:
+    """Evaluate a trained network, also at other numbers of time steps or on another backend."""
+    from snnx.commands import evaluate as command
+
+    wanted = command.Request(
+        run, data, split, _steps(steps), backend, device, precision, per_class, out
+    )
+    command.run(wanted, Screen(quiet, as_json, no_color))
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    words = [word.strip() for word in text.split(",")] if text else []
+    if not all(word.isdecimal() and 0 < int(word) < 100_000 for word in words):
+        raise typer.BadParameter(
+            f"expects whole numbers like 1,2,4, got {text!r}", param_hint="--T"
+        )
+    return tuple(map(int, words))
+
+
+@app.command()
+@guarded
+def info(
+    topic: Annotated[
+        str | None, typer.Argument(metavar="[TOPIC|RUN]", help="backends, recipes, models, data")
+    ] = None,
+    as_json: Json = False,
+    no_color: NoColor = False,
+) -> None:
+    """Show what is installed, or what a run holds."""
+    from snnx.commands import info as command
+
+    command.info(topic, Screen(as_json=as_json, no_color=no_color))
+
+
+@app.command()
+@guarded
+def plot(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="a run, or latest")],
+    which: Annotated[str, typer.Argument(help="one picture by name, or all")] = "all",
+    format: Annotated[str, typer.Option(help="svg, png or pdf")] = "svg",
+) -> None:
+    """Draw the pictures of a run into its folder plots/."""
+    from snnx.analysis import plots
+    from snnx.training.rundir import RunDir
+
+    folder = RunDir.find(run)
+    try:
+        paths = plots.main(folder.path, which, format)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    for path in paths:
+        print(path)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@guarded
+def conform(
+    context: typer.Context,
+    help: Annotated[bool, typer.Option("--help", help="show the options")] = False,
+) -> None:
+    """Check that the backends here compute the same numbers."""
+    from snnx_conformance.run import main as check
+
+    raise typer.Exit(check([*(["--help"] if help else []), *context.args]))
+
+
+data_app = typer.Typer(no_args_is_help=True, help="Show the data sets.")
+app.add_typer(data_app, name="data")
+
+
+@data_app.command(name="list")
+@guarded
+def data_list() -> None:
+    """List the data sets that have a name."""
+    from snnx.commands import info as command
+
+    command.data_list(Screen())
+
+
+@data_app.command(name="where")
+@guarded
+def data_where(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a name, or FILE.npz")],
+    as_json: Json = False,
+) -> None:
+    """Show where a data set comes from, its licence and its hash."""
+    from snnx.commands import info as command
+
+    command.data_where(name, Screen(as_json=as_json))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -56,6 +56,7 @@ class Request:
     resume: str | None = None
     dry_run: bool = False
     print_config: bool = False
+    plots: bool = True
 
 
 class Watch:
@@ -128,12 +129,30 @@ def train(request: Request, screen: Screen) -> None:
         screen.log = None  # the disk may be what failed
         _say_what_is_kept(screen, folder, code)
         raise
+    if request.plots:
+        draw(folder, training)
     rate = "" if test.rate is None else f"   {test.rate:.3f} spikes/neuron-step"
     screen.line(f"done in {values_out['seconds']:.0f} s   test {100 * test.accuracy:.1f} %{rate}")
     screen.line(f"  next:  snnx plot {folder.path}    rates, curves, raster")
     screen.line(f"         snnx eval {folder.path} --T 1,2,4,6    accuracy against time steps")
     screen.line("         snnx conform    do the backends here compute the same numbers?")
     screen.final({**values_out, "run": str(folder.path)})
+
+
+def draw(folder: RunDir, training: Training) -> None:
+    """Write the pictures and the page of a run that ended."""
+    from snnx.analysis.report import write_pictures
+
+    plan = training.plan
+    write_pictures(
+        folder.path,
+        training.session,
+        training.dataset,
+        plan.config,
+        program=training.program,
+        dials={**training.dials, "seed": plan.seed, "epoch": training.epoch},
+        steps=plan.steps,
+    )
 
 
 def _watched(training: Training, folder: RunDir, screen: Screen) -> Any:

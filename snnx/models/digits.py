@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from snnx.layers import AvgPool2d, BatchNorm, Chain, Conv2d, Flatten, Input, Linear
-from snnx.neurons import LIF, Neuron
+from snnx.models.parts import MakeNeuron, fire, scaled
+from snnx.neurons import LIF
 from snnx.program import Shape
 from snnx.surrogate import Triangular
 
@@ -13,7 +14,7 @@ NEURON = LIF(surrogate=Triangular())
 def digits(
     classes: int = 10,
     *,
-    neuron: Neuron = NEURON,
+    neuron: MakeNeuron = NEURON,
     input: Shape = (8, 8, 1),
     width: float = 1.0,
     batch_norm: bool = True,
@@ -22,17 +23,17 @@ def digits(
 
     At width 1 it has 6,138 parameters; it fits in seconds on a CPU.
     """
-    few, many = max(1, round(16 * width)), max(1, round(32 * width))
+    few, many = scaled(16, width), scaled(32, width)
     norm = (BatchNorm(),) if batch_norm else ()
     return Chain(
         Input(*input),
         Conv2d(few, 3, bias=not batch_norm),
         *norm,
-        neuron,
+        fire(neuron, few),
         AvgPool2d(2),
         Conv2d(many, 3, bias=not batch_norm),
         *norm,
-        neuron,
+        fire(neuron, many),
         AvgPool2d(2),
         Flatten(),
         Linear(classes),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from snnx.backend import Session
-from snnx.data import Batches, Dataset
+from snnx.data import Batches
 from snnx.mode import EVAL
 from snnx.objective import Objective
 from snnx.ops import OPS
 from snnx.program import Program
+
+if TYPE_CHECKING:
+    from snnx.data.lazy import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def evaluate(
     session: Session,
     program: Program,
     objective: Objective,
-    dataset: Dataset,
+    dataset: Source,
     split: Any = "test",
     *,
     batch_size: int = 64,
@@ -49,7 +52,7 @@ def evaluate(
 ) -> Evaluation:
     """Return how the session does on a split; nothing of it is changed."""
     batches = Batches(dataset, split, batch_size, shuffle=False)
-    loss, right = 0.0, []
+    loss, right, labels = 0.0, [], []
     rates: dict[str, float] = {}
     for i, batch in enumerate(batches.epoch(0)):
         taps = [f"{step.path}.spike" for step in program.spiking] if i == 0 else []
@@ -62,12 +65,12 @@ def evaluate(
         loss += float(losses["loss"].sum())
         mean = OPS["readout"].forward(np, {"logits": y, **valid}, objective.readout)["y"]
         right.append(mean.argmax(-1) == batch["y"])
+        labels.append(batch["y"])
         for tap, spikes in found.taps.items():
             rates[tap.removesuffix(".spike")] = _rate(spikes, batch.get("length"))
     hit = np.concatenate(right)
-    labels = dataset.arrays(split)[1]
-    classes = range(program.output_shape[-1])
-    of_class = [hit[labels == c] for c in classes]
+    true = np.concatenate(labels)
+    of_class = [hit[true == c] for c in range(program.output_shape[-1])]
     return Evaluation(
         float(hit.mean()),
         loss / len(hit),

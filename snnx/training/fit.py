@@ -12,12 +12,12 @@ import numpy as np
 from snnx import checkpoint as checkpoints
 from snnx.backend import Session
 from snnx.checkpoint import Checkpoint
-from snnx.data import Dataset
+from snnx.data import Dataset, load
 from snnx.objective import TET, Objective
 from snnx.optim import Adam, Optim
 from snnx.training import loop, result, rundir
 from snnx.training.evaluate import Evaluation
-from snnx.training.plan import Method, Plan
+from snnx.training.plan import Method, Plan, time_steps
 from snnx.training.schedules import Constant, Schedule
 
 
@@ -55,7 +55,7 @@ class _Keeper(loop.Nobody):
 
 def fit(
     model: Any,
-    data: Dataset | tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    data: Dataset | str | tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     *,
     objective: Objective = TET(),  # noqa: B008  (frozen)
     optim: Optim | None = None,
@@ -76,20 +76,21 @@ def fit(
 ) -> Result:
     """Train a model and return its result.
 
-    `data` is a `Dataset`, or (x_train, y_train, x_test, y_test) with static x [N, *F]. `steps` is T
-    for static x. With `out` the run is kept in that folder; `resume` goes on from a checkpoint.
+    `data` is a `Dataset`, the name of one ("digits", "mine.npz"), or (x_train, y_train, x_test,
+    y_test) with static x [N, *F]. `steps` is T for static x. With `out` the run is kept in that
+    folder; `resume` goes on from a checkpoint.
 
     Raises: ValueError, TypeError for arguments that do not fit, BackendError, CheckpointError,
     `snnx.training.loop.Diverged` where the loss is not finite.
     """
-    dataset = data if isinstance(data, Dataset) else Dataset(*data, name="arrays")
+    dataset = _dataset(data)
     plan = Plan(
         model=model,
         objective=objective,
         optim=optim or Optim(Adam()),
         schedule=schedule,
         methods=methods,
-        steps=steps if dataset.layout == "NF" else dataset.x_train.shape[0],
+        steps=time_steps(dataset, steps),
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,
@@ -113,6 +114,12 @@ def fit(
     if folder is not None:
         folder.finish(values)
     return Result(test, tuple(keeper.rows), training.session, values)
+
+
+def _dataset(data: Any) -> Any:
+    if isinstance(data, str):  # a name or a file
+        return load(data)
+    return Dataset(*data, name="arrays") if isinstance(data, tuple) else data
 
 
 def _warn(text: str) -> None:

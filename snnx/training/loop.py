@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,11 +14,14 @@ from snnx.backend import Backend, Session, Snapshot, load_backend
 from snnx.batch import dial_values
 from snnx.building import initial_parameters
 from snnx.checkpoint import Checkpoint, CheckpointError
-from snnx.data import Batch, Batches, Dataset
+from snnx.data import Batch, Batches
 from snnx.mode import train_mode
 from snnx.program import Program
 from snnx.training.evaluate import Evaluation, evaluate
 from snnx.training.plan import Plan
+
+if TYPE_CHECKING:
+    from snnx.data.lazy import Source
 
 IN_FLIGHT = 16  # steps handed to the device before the oldest is read
 TOTALS = ("loss", "correct", "samples", "gradient_norm", "steps")
@@ -74,7 +76,7 @@ class Training:
     """A run in progress: a session, its data, and the epoch, batch and step that come next."""
 
     plan: Plan
-    dataset: Dataset
+    dataset: Source
     backend: Backend
     program: Program
     session: Session
@@ -154,7 +156,7 @@ def load_snapshot(session: Session, snapshot: Snapshot) -> None:
         raise CheckpointError(str(error)) from error
 
 
-def start(plan: Plan, dataset: Dataset, resume: Checkpoint | None = None) -> Training:
+def start(plan: Plan, dataset: Source, resume: Checkpoint | None = None) -> Training:
     """Return a run at its beginning, or at the place of a checkpoint."""
     program = plan.program()
     backend, session = open_session(plan, program)
@@ -279,17 +281,3 @@ def _row(training: Training, test: Evaluation, seconds: float) -> Row:
         **lr,
         "seconds": seconds,
     }
-
-
-def train(
-    plan: Plan,
-    dataset: Dataset,
-    watcher: Watcher | None = None,
-    resume: Checkpoint | None = None,
-    opened: Callable[[Training], None] | None = None,
-) -> tuple[Training, Evaluation]:
-    """Start, or go on with, a run and bring it to its end."""
-    training = start(plan, dataset, resume)
-    if opened is not None:
-        opened(training)
-    return training, run(training, watcher or Nobody())

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from snnx.backend import Session
+from snnx.data import Batches
 from snnx.objective import TET, Objective
 from snnx.optim import Adam, Optim
 from snnx.program import Program, flatten
 from snnx.training.schedules import Constant, Schedule
+
+if TYPE_CHECKING:
+    from snnx.data.lazy import Source
 
 
 class Method(Protocol):
@@ -65,3 +71,11 @@ class Plan:
         program = flatten(self.model)
         self.optim.check(program)
         return program
+
+
+def time_steps(dataset: Source, steps: int) -> int:
+    """Return T: `steps` for static samples, their own length for sequences."""
+    if dataset.layout == "NF":
+        return steps
+    first = Batches(dataset, "train", 1, shuffle=False).take(np.zeros(1, np.int64))
+    return first["x"].shape[0]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snnx import serial
-from snnx.data import Dataset
 from snnx.models import MODELS
 from snnx.optim import Optim, Rule
 from snnx.program import Program
 from snnx.scalars import Dial
 from snnx.training import schedules
-from snnx.training.plan import Plan
+from snnx.training.plan import Plan, time_steps
 from snnx.training.recipe import RecipeError, as_tuples
 from snnx.training.recipe_schema import NEURONS, OBJECTIVES, RULES, SURROGATES, tag
 
+if TYPE_CHECKING:
+    from snnx.data.lazy import Source
 
-def make_plan(values: Mapping[str, Any], dataset: Dataset, model: Any = None) -> Plan:
+
+def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> Plan:
     """Return the plan of a resolved recipe for a data set; `model` stands for the named one.
 
     Raises: RecipeError where the values do not fit together or do not fit the data.
@@ -29,7 +31,7 @@ def make_plan(values: Mapping[str, Any], dataset: Dataset, model: Any = None) ->
             objective=OBJECTIVES[values["objective"]["name"]](**_options(values["objective"])),
             optim=_optim(values["optim"]),
             schedule=_schedule(values["schedule"], values["epochs"]),
-            steps=values["T"] if dataset.layout == "NF" else dataset.x_train.shape[0],
+            steps=time_steps(dataset, values["T"]),
             epochs=values["epochs"],
             batch_size=values["batch_size"],
             seed=values["seed"],
@@ -48,7 +50,7 @@ def make_plan(values: Mapping[str, Any], dataset: Dataset, model: Any = None) ->
     return plan
 
 
-def check_data(program: Program, dataset: Dataset) -> None:
+def check_data(program: Program, dataset: Source) -> None:
     """Raise RecipeError where a model's input or output does not fit the data."""
     if program.input_shape != dataset.features:
         raise RecipeError(
@@ -62,7 +64,7 @@ def check_data(program: Program, dataset: Dataset) -> None:
         )
 
 
-def _model(values: Mapping[str, Any], dataset: Dataset) -> Any:
+def _model(values: Mapping[str, Any], dataset: Source) -> Any:
     table = values["model"]
     if tag(table) == "FILE.json":
         return serial.load_file(table["name"])

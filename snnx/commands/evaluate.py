@@ -1,0 +1,126 @@
+"""`snnx eval`: a trained network on a split, at one or more numbers of time steps."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snnx import checkpoint as checkpoints
+from snnx import data, serial
+from snnx.backend import default_backend
+from snnx.checkpoint import Checkpoint, CheckpointError, spec_hash
+from snnx.commands.screen import Screen
+from snnx.program import flatten
+from snnx.training import loop
+from snnx.training.evaluate import evaluate
+from snnx.training.plan import Plan
+from snnx.training.recipe import RecipeError
+from snnx.training.recipe_plan import check_data
+from snnx.training.rundir import RunDir, environment
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for."""
+
+    run: str
+    data: str | None = None
+    split: str = "test"
+    steps: Sequence[int] = ()
+    backend: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    per_class: bool = False
+    out: Path | None = None
+
+
+def run(request: Request, screen: Screen) -> None:
+    """Evaluate what the request names and print a line for each T."""
+    if request.split not in ("train", "test"):
+        raise RecipeError(f"--split is train or test, not {request.split!r}")
+    folder = RunDir.find(request.run)
+    checkpoint = checkpoints.load(folder.path, screen.warn)
+    plan = plan_of(checkpoint, request)
+    name = request.data or checkpoint.config.get("recipe", {}).get("data")
+    if name is None:
+        raise RecipeError(f"{folder.path}: was trained on arrays; name the data: --data FILE.npz")
+    dataset = data.load(name)
+    program = flatten(plan.model)
+    check_data(program, dataset)
+    if dataset.layout == "TNF" and request.steps:
+        raise RecipeError(f"--T: {dataset.name!r} are sequences, which have their own T")
+    backend, session = loop.open_session(plan, program)
+    loop.load_snapshot(session, checkpoint.snapshot)
+    screen.line(
+        f"{folder.path}  step {checkpoint.step}  on {dataset.name} {request.split} "
+        f"({dataset.label})  {plan.backend}"
+    )
+    rows: list[dict[str, Any]] = []
+    for steps in request.steps or (plan.steps,):
+        began = time.monotonic()
+        found = evaluate(
+            session,
+            program,
+            plan.objective,
+            dataset,
+            request.split,
+            batch_size=plan.batch_size,
+            steps=steps,
+            dials={**checkpoint.dials, "seed": checkpoint.seed, "epoch": checkpoint.epoch},
+        )
+        rate = "" if found.rate is None else f"  {found.rate:.3f} spikes/neuron-step"
+        screen.line(
+            f"T={steps:<3} accuracy {100 * found.accuracy:5.1f} %  loss {found.loss:.3f}{rate}"
+            f"  {time.monotonic() - began:.1f} s"
+        )
+        if request.per_class:
+            for label, accuracy in enumerate(found.per_class):
+                screen.line(f"      class {label:<3} {100 * accuracy:5.1f} %")
+        rows.append(
+            {
+                "T": steps,
+                "accuracy": found.accuracy,
+                "loss": found.loss,
+                "samples": found.samples,
+                "rates": dict(found.rates),
+                # JSON has no NaN: a class without samples has no accuracy
+                "per_class": [a if a == a else None for a in found.per_class],
+            }
+        )
+    values = {
+        "run": str(folder.path),
+        "split": request.split,
+        "data": {"id": dataset.id, "hash": dataset.hash, "label": dataset.label},
+        "results": rows,
+        "backend": backend.name,
+        "precision": plan.precision,
+        "spec_hash": spec_hash(),
+        "environment": environment(backend.describe()),
+    }
+    if request.out is not None:
+        request.out.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    screen.final(values)
+
+
+def plan_of(checkpoint: Checkpoint, request: Request) -> Plan:
+    """Return the plan by which a checkpoint was trained, on the backend that was asked for."""
+    stored = checkpoint.config.get("plan")
+    if not isinstance(stored, dict):
+        raise CheckpointError(f"{request.run}: the checkpoint does not say how it was trained")
+    trained_on = checkpoint.config.get("recipe", {}).get("backend", "auto")
+    backend = request.backend or trained_on
+    return Plan(
+        model=checkpoint.model,
+        objective=serial.decode(stored["objective"], "objective"),
+        optim=serial.decode(stored["optim"], "optim"),
+        steps=stored["steps"],
+        batch_size=stored["batch_size"],
+        seed=checkpoint.seed,
+        backend=default_backend() if backend == "auto" else backend,
+        device=None if request.device in (None, "auto") else request.device,
+        precision=request.precision or stored["precision"],
+    )

@@ -1,0 +1,114 @@
+"""`snnx info` and `snnx data`: what is here, without needing a framework."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+
+from snnx import __version__, data
+from snnx import checkpoint as checkpoints
+from snnx.backend import BackendError, backend_names, installed, load_backend
+from snnx.checkpoint import spec_hash
+from snnx.commands.screen import Screen
+from snnx.models import MODELS
+from snnx.program import flatten
+from snnx.training.recipe import RecipeError, recipe_folder, recipe_names
+from snnx.training.rundir import DONE, FAILED, RunDir
+
+TOPICS = ("backends", "recipes", "models", "data")
+
+
+def info(topic: str | None, screen: Screen) -> None:
+    """Print one topic, a run, or everything that is installed."""
+    shown = {"backends": _backends, "recipes": _recipes, "models": _models, "data": data_list}
+    if topic in shown:
+        shown[topic](screen)
+        return
+    if topic is not None:
+        if topic != "latest" and not Path(topic).is_dir():
+            raise RecipeError(f"snnx info {topic}: expects {', '.join(TOPICS)} or a run's folder")
+        _run(RunDir.find(topic), screen)
+        return
+    screen.line(f"snnx {__version__}   Python {platform.python_version()}   {platform.platform()}")
+    screen.line(f"op table {spec_hash()[:12]}")
+    for name in TOPICS:
+        screen.line()
+        screen.line(name, "bold")
+        shown[name](screen)
+
+
+def _backends(screen: Screen) -> None:
+    for name in backend_names():
+        if not installed(name):
+            screen.line(f'  {name:<8} not installed   pip install "snnx[{name}]"')
+            continue
+        try:
+            backend = load_backend(name)
+            facts = "   ".join(f"{k} {v}" for k, v in backend.describe().items())
+            screen.line(f"  {name:<8} {facts}   {', '.join(backend.precisions)}")
+        except (ImportError, BackendError) as error:
+            screen.line(f"  {name:<8} installed, but cannot be used: {error}")
+
+
+def _recipes(screen: Screen) -> None:
+    for name in recipe_names():
+        first = (recipe_folder() / f"{name}.toml").read_text("utf-8").partition("\n")[0]
+        screen.line(f"  {name:<12} {first.lstrip('# ')}")
+
+
+def _models(screen: Screen) -> None:
+    for name, make in MODELS.items():
+        screen.line(f"  {name:<26} {(make.__doc__ or '').strip().partition(chr(10))[0]}")
+
+
+def _run(folder: RunDir, screen: Screen) -> None:
+    rows = folder.rows()
+    ended = next((m for m in (DONE, FAILED) if (folder.path / m).exists()), "not ended")
+    screen.line(f"{folder.path}   {ended}   {len(rows)} epochs")
+    if rows:
+        last = rows[-1]
+        screen.line(f"  loss {last['loss']:.3f}   test {100 * last['test_accuracy']:.1f} %")
+    checkpoint = checkpoints.load(folder.path, screen.warn)
+    program = flatten(checkpoint.model)
+    screen.line(f"  checkpoint: epoch {checkpoint.epoch}, optimiser step {checkpoint.step}")
+    for step in program.steps:
+        own = sum(p.size for p in program.parameters if p.path in step.inputs.values())
+        shape = " x ".join(map(str, step.shape))
+        screen.line(f"  {step.path:<16} {step.layer:<16} {shape:<16} {own or ''}")
+    screen.final(
+        {
+            "run": str(folder.path),
+            "ended": ended,
+            "epoch": checkpoint.epoch,
+            "step": checkpoint.step,
+            "parameters": sum(p.size for p in program.parameters),
+            "last": rows[-1] if rows else None,
+        }
+    )
+
+
+def data_list(screen: Screen) -> None:
+    """Print the data sets that have a name."""
+    for name, make in data.DATASETS.items():
+        screen.line(f"  {name:<12} {(make.__doc__ or '').strip().partition(chr(10))[0]}")
+    screen.line("  FILE.npz     your own arrays: x_train, y_train, x_test, y_test")
+
+
+def data_where(name: str, screen: Screen) -> None:
+    """Print what a data set is, where it comes from, and its hash."""
+    found = data.load(name)
+    facts = {
+        "name": found.name,
+        "label": found.label,
+        "train": found.size("train"),
+        "test": found.size("test"),
+        "sample": list(found.features),
+        "classes": found.classes,
+        "source": found.source,
+        "licence": found.licence or "unstated",
+        "hash": found.hash,
+    }
+    for key, value in facts.items():
+        screen.line(f"{key:<8} {json.dumps(value) if not isinstance(value, str) else value}")
+    screen.final(facts)
