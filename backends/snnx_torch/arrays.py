@@ -24,7 +24,7 @@ DTYPES = {
 
 
 def to_tensor(array: Any, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
-    """Return a tensor with memory of its own; `dtype` is for floating arrays, integers are int64."""
+    """Return a tensor of its own memory; `dtype` is for floats, integers are int64."""
     array = np.asarray(array)
     if array.dtype.kind == "b":
         return torch.tensor(array, device=device)

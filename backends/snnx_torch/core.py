@@ -63,7 +63,6 @@ class Prepared:
     source: str
     result: str
     at: str | None
-    steps: int
     low: torch.dtype | None
 
 
@@ -79,28 +78,17 @@ class Result:
 
 
 def prepare(
-    program: Program,
-    how: Run,
-    length: int,
-    *,
-    at: str | None = None,
-    low: torch.dtype | None = None,
+    program: Program, how: Run, *, at: str | None = None, low: torch.dtype | None = None
 ) -> Prepared:
-    """Return the program under `how`; `length` is T of the array that enters (1: static)."""
-    lengths = {program.source: length}
-    if at is not None:
-        lengths[at] = length
+    """Return the program under `how`, for any number of steps."""
     stats = {s.path for s in program.statistics}
     plays = []
     for step in needed_steps(program, at):
         inputs = tuple((n, ref) for n, ref in step.inputs.items() if n != "analog")
-        x_length = max(lengths.get(ref, 1) for _, ref in inputs)
-        attributes = op_attributes(step, how, x_length)
+        attributes = op_attributes(step, how, how.steps)
         if "neuron" in attributes:
             attributes["plan"] = planned(attributes)
         draw = _draw_of(step, how)
-        grows = "neuron" in attributes or (draw is not None and draw.per_step)
-        lengths[step.output] = how.steps if grows else x_length
         skipped = step.op == "dropout" and draw is None
         plays.append(
             Play(
@@ -120,9 +108,7 @@ def prepare(
         )
     transforms = tuple((p.path, _transform(p)) for p in program.parameters)
     dials = tuple(program.dials)
-    return Prepared(
-        tuple(plays), transforms, dials, program.source, program.result, at, how.steps, low
-    )
+    return Prepared(tuple(plays), transforms, dials, program.source, program.result, at, low)
 
 
 def _transform(parameter: Parameter) -> str | None:
@@ -171,11 +157,8 @@ def run(
     is rest. `dials` are 0-d tensors by name, "seed", "step" and "epoch" among them. `index` [N] are
     the samples' positions in their data set, for random draws.
     """
-    entering = x if values is None else values
-    prepared = prepare(program, how, entering.shape[0], at=at)
-    return play(
-        prepared, parameters, statistics, x, state, dials, index, impose=impose, values=values
-    )
+    arrays = (parameters, statistics, x, state, dials, index, how.steps)
+    return play(prepare(program, how, at=at), *arrays, impose=impose, values=values)
 
 
 def play(
@@ -186,11 +169,12 @@ def play(
     state: State | None,
     dials: Tensors,
     index: Tensor,
+    steps: int,
     *,
     impose: Tensors | None = None,
     values: Tensor | None = None,
 ) -> Result:
-    """Run a prepared program."""
+    """Run a prepared program for T = `steps`."""
     env: dict[str, Any] = {prepared.source: x}
     for path, transform in prepared.learned:
         env[path] = learned_value(parameters[path], transform)
@@ -201,8 +185,8 @@ def play(
         env[prepared.at] = values
     before: dict[str, Any] = {} if state is None else dict(state)
     start = before.get("t")
-    times = torch.arange(prepared.steps, device=x.device)
-    end = torch.full((), prepared.steps, dtype=torch.int64, device=x.device)
+    times = torch.arange(steps, device=x.device)
+    end = torch.full((), steps, dtype=torch.int64, device=x.device)
     if start is not None:
         start = torch.as_tensor(start, device=x.device)
         times, end = times + start, end + start
@@ -215,7 +199,7 @@ def play(
             _draw(item, item.draw, inputs, env, dials, index, times)
         if item.imposed and impose is not None:
             inputs["spike"] = impose[item.path]
-        outputs = _outputs(item, inputs, prepared.low)
+        outputs = _outputs(item, inputs, steps, prepared.low)
         y = outputs["y"]
         env[item.output] = y if prepared.low is None else y.to(prepared.low)
         result.edges[item.output] = env[item.output]
@@ -223,17 +207,24 @@ def play(
     if prepared.at is None:
         result.edges[prepared.source] = x
     y = env[prepared.result]
-    result.y = y.expand(prepared.steps, *y.shape[1:]) if y.shape[0] < prepared.steps else y
+    result.y = y.expand(steps, *y.shape[1:]) if y.shape[0] < steps else y
     return result
 
 
-def _outputs(item: Play, inputs: dict[str, Any], low: torch.dtype | None) -> dict[str, Tensor]:
+def _outputs(
+    item: Play, inputs: dict[str, Any], steps: int, low: torch.dtype | None
+) -> dict[str, Tensor]:
+    attributes = item.attributes
+    if item.op == "batch_norm":
+        attributes = {**attributes, "repeat": steps if inputs["x"].shape[0] < steps else 1}
+    elif "plan" in attributes:
+        attributes = {**attributes, "steps": steps}
     if item.rule is not None:
         if item.lowers and low is not None:
             inputs = {name: v.to(low) for name, v in inputs.items()}
-        return item.rule(inputs, item.attributes)
+        return item.rule(inputs, attributes)
     if item.op == "array_layer":
-        return array_layer(item.attributes["layer"], inputs)
+        return array_layer(attributes["layer"], inputs)
     return {"y": inputs["x"]}
 
 

@@ -2,7 +2,7 @@
 
 Torch writes convolution weights [O, I, kH, kW] and flattens images in the order C, H, W; snnx
 writes [O, kH, kW, I] and flattens in the order H, W, C. So after a Flatten the columns of a linear
-map, and all numbers that follow the flattened axis, are permuted. This module owns that permutation.
+map, and all numbers that follow the flattened axis, are permuted. This module owns the permutation.
 """
 
 from __future__ import annotations

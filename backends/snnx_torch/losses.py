@@ -1,4 +1,4 @@
-"""Per-sample losses and the readout, in float32 or wider: see the ops of these names in the spec."""
+"""Per-sample losses and the readout, in float32 or wider: see the ops of these names."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ class Net(nn.Module):
 
     x is [N, *F] with `steps` = T, or [T, N, *F]; y [T, N, *K]. `train()` and `eval()` choose the
     mode; in training the running statistics move. `state` None is rest; what comes back is handed
-    to the next chunk of time. `dials` are numbers by name, or the tensor `dial_buffer` made of them:
-    under torch.compile give the tensor, since a Python number that changes compiles again. `index`
-    are the samples' positions in the data set, for random draws.
+    to the next chunk of time. `dials` are numbers by name, or the tensor that `dial_buffer` makes of
+    them: under torch.compile give the tensor, since a Python number that changes compiles again.
+    `index` are the samples' positions in the data set, for random draws.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class Net(nn.Module):
         super().__init__()
         self.program, self.dtype, self.low = program, dtype, low
         self.dial_names = tuple(program.dials)
-        self._plays: dict[tuple[bool, int, int], core.Prepared] = {}
+        self._train = core.prepare(program, Run(train_mode(program), 1), low=low)
+        self._eval = core.prepare(program, Run(EVAL, 1), low=low)
         tensors = parameters_in(program, parameters, dtype, device)
         stats = initial_statistics(program)
         buffers = {k: to_tensor(v, dtype, device) for k, v in stats.items()}
@@ -114,14 +115,6 @@ class Net(nn.Module):
             raise KeyError(f"unknown dials {unknown}; there are {sorted(known)}")
         return pack({**known, **values}, self.dial_names, self.device)
 
-    @torch.compiler.assume_constant_result
-    def _prepared(self, training: bool, steps: int, length: int) -> core.Prepared:
-        key = (training, steps, length)
-        if key not in self._plays:
-            mode = train_mode(self.program) if training else EVAL
-            self._plays[key] = core.prepare(self.program, Run(mode, steps), length, low=self.low)
-        return self._plays[key]
-
     def forward(
         self,
         x: Tensor,
@@ -142,13 +135,14 @@ class Net(nn.Module):
         buffer = self._buffer(dials)
         order = torch.arange(x.shape[1], device=x.device) if index is None else index
         out = core.play(
-            self._prepared(self.training, total, x.shape[0]),
+            self._train if self.training else self._eval,
             dict(self.named_parameters()),
             self.statistics(),
             x,
             state,
             unpack(buffer, self.dial_names, self.dtype),
             order,
+            total,
         )
         if self.training:
             with torch.no_grad():

@@ -63,7 +63,7 @@ class TorchSession:
         self.update = Update(net.program, objective, optim, self.names, net.dtype, group)
         self.compile = compile
         self.graphs = 0
-        self._steps: dict[tuple[tuple[int, int], ...], Callable[..., Any]] = {}
+        self._steps: dict[tuple[Mode, tuple[int, ...]], Callable[..., Any]] = {}
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
@@ -96,12 +96,12 @@ class TorchSession:
     def _buffer(self, dials: Mapping[str, Any]) -> Tensor:
         return pack(check_dials(self.known, dials), self.names, self.net.device)
 
-    def step(self, parts: Sequence[Batch], dials: Dials) -> Pending:
+    def step(self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None) -> Pending:
         """Take one update from micro-batches."""
         moved = [self._batch(part, None) for part in parts]
-        key = tuple((total, part["x"].shape[0]) for part, total in moved)
+        key = (mode or self.train, tuple(total for _, total in moved))
         if key not in self._steps:
-            self._steps[key] = self._made(key)
+            self._steps[key] = self._made(*key)
         before = (self.parameters, self.net.statistics(), self.moments)
         buffer = self._buffer(dials)
         with self._settings():
@@ -115,16 +115,13 @@ class TorchSession:
                 self.count = count
         return Pending(losses, report, int(dials.get("step", 0)))
 
-    def _made(self, key: tuple[tuple[int, int], ...]) -> Callable[..., Any]:
-        """Return the step of micro-batches of these lengths, compiled if wanted."""
-        prepared = tuple(
-            core.prepare(self.net.program, Run(self.train, steps), length, low=self.net.low)
-            for steps, length in key
-        )
+    def _made(self, mode: Mode, totals: tuple[int, ...]) -> Callable[..., Any]:
+        """Return the step of micro-batches of these numbers of steps, compiled if wanted."""
+        prepared = core.prepare(self.net.program, Run(mode, 1), low=self.net.low)
         update = self.update
 
         def step(*arrays: Any) -> Any:
-            return update(prepared, *arrays)
+            return update(prepared, totals, *arrays)
 
         if not self.compile:
             return step
@@ -137,8 +134,11 @@ class TorchSession:
 
         compiled = torch.compile(step, fullgraph=True, backend=counted)
 
+        # Python floats of the step are constants of the program; what changes lies in the buffer.
+        settings = {"trace_autograd_ops": True, "specialize_float": True}
+
         def call(*arrays: Any) -> Any:
-            with torch._dynamo.config.patch(trace_autograd_ops=True):
+            with torch._dynamo.config.patch(settings):
                 return compiled(*arrays)
 
         return call
@@ -182,15 +182,15 @@ class TorchSession:
         if copies > 1 and inner is None:
             x = x.repeat(1, copies, *[1] * (x.dim() - 2))
         how = Run(mode, total, copies, frozenset(impose or ()), observed)
-        length = x.shape[0] if inner is None else inner.shape[0]
         out = core.play(
-            core.prepare(net.program, how, length, at=at, low=net.low),
+            core.prepare(net.program, how, at=at, low=net.low),
             parameters,
             net.statistics(),
             x,
             self._state(state),
             unpack(self._buffer(dials), self.names, net.dtype),
             tensors["index"],
+            total,
             impose={k: self._move(v) for k, v in (impose or {}).items()},
             values=inner,
         )

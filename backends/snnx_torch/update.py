@@ -74,7 +74,8 @@ class Update:
 
     def __call__(
         self,
-        prepared: Sequence[core.Prepared],
+        prepared: core.Prepared,
+        totals: Sequence[int],
         parameters: Tensors,
         statistics: Tensors,
         moments: Tensors,
@@ -82,7 +83,10 @@ class Update:
         parts: Sequence[Tensors],
         buffer: Tensor,
     ) -> Any:
-        """Return new parameters, statistics, moments and count, the report and the losses."""
+        """Return new parameters, statistics, moments and count, the report and the losses.
+
+        `totals` are the numbers of steps of the micro-batches `parts`.
+        """
         dials = unpack(buffer, self.names, self.dtype)
         leaves = {k: p.detach().requires_grad_() for k, p in parameters.items()}
         samples = sum(part["index"].shape[0] for part in parts)
@@ -91,8 +95,9 @@ class Update:
         losses: list[Tensor] = []
         correct = torch.zeros((), dtype=self.dtype, device=buffer.device)
         new_statistics: Tensors = {k: v.detach() for k, v in statistics.items()}
-        for plays, part in zip(prepared, parts, strict=True):
-            out = core.play(plays, leaves, new_statistics, part["x"], None, dials, part["index"])
+        for steps, part in zip(totals, parts, strict=True):
+            arrays = (new_statistics, part["x"], None, dials, part["index"])
+            out = core.play(prepared, leaves, *arrays, steps)
             each = self.losses(out.y, part)
             for k, g in self.gradients(each.sum() / divisor, leaves).items():
                 grads[k] = grads[k] + g if k in grads else g
