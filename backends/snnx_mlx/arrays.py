@@ -35,8 +35,8 @@ def to_words(array: Any) -> mx.array:
 
 
 def to_numpy(array: mx.array) -> np.ndarray:
-    """Return an MLX array as a NumPy array; 16-bit floats become float32 (NumPy has no bfloat16)."""
-    if array.dtype in (mx.bfloat16, mx.float16):
+    """Return an MLX array as a NumPy array; 16-bit floats become float32."""
+    if array.dtype in (mx.bfloat16, mx.float16):  # NumPy has no bfloat16
         array = array.astype(mx.float32)
     return np.array(array)
 
@@ -68,7 +68,7 @@ def custom_op(forward: Function, backward: Callable[..., Sequence[mx.array]]) ->
                 raise ValueError(f"{name}: gradient {b.shape} of input {i}, which is {a.shape}")
         return tuple(b.astype(a.dtype) for a, b in zip(inputs, found, strict=True))
 
-    def call(*inputs: mx.array) -> tuple[mx.array, ...]:
+    def call(*inputs: mx.array) -> Any:
         for i, a in enumerate(inputs):
             if not isinstance(a, mx.array):
                 raise TypeError(f"{name}: input {i} is {type(a).__name__}, not an MLX array")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import mlx.core as mx
@@ -98,7 +99,7 @@ class MlxBackend:
         kind = "metal" if mx.metal.is_available() else "cuda" if mx.cuda.is_available() else "cpu"
         info = mx.device_info()
         name = info.get("device_name", info.get("architecture", ""))
-        return {"mlx": mx.__version__, "device": kind, "device_name": str(name)}
+        return {"mlx": version("mlx"), "device": kind, "device_name": str(name)}
 
     def run(self, op: Op, inputs: Arrays, attributes: Mapping[str, Any], dtype: str) -> Arrays:
         """Return the op's outputs, floats as float64."""

@@ -10,8 +10,6 @@ import mlx.core as mx
 
 from snnx.random import KEY_STEPS, MULTIPLIERS, ROUNDS, key_hash
 
-_MASK = 0xFFFFFFFF
-
 
 def _product(word: mx.array, multiplier: int) -> tuple[mx.array, mx.array]:
     """Return the high and low word of a 64-bit product."""
@@ -36,18 +34,20 @@ def bits(
     if times.dtype != mx.uint32:
         raise TypeError(f"random bits: times must be uint32, gets {times.dtype}")
     blocks = -(-elements // 4)
-    key0, key1 = seed.reshape(1, 1, 1), mx.array(key_hash(purpose, path), mx.uint32)
+    # An entry of a longer array: a lone number would be compiled into a kernel for each path.
+    key0, key1 = seed.reshape(1), mx.array([key_hash(purpose, path), 0], mx.uint32)[:1]
+    steps = mx.arange(ROUNDS, dtype=mx.uint32)
+    keys0 = key0 + steps * mx.array(KEY_STEPS[0], mx.uint32)
+    keys1 = key1 + steps * mx.array(KEY_STEPS[1], mx.uint32)
     c0, c1 = counter.reshape(1, 1, 1), samples[None, :, None]
     c2, c3 = times[:, None, None], mx.arange(blocks, dtype=mx.uint32)[None, None, :]
     for i in range(ROUNDS):
         high0, low0 = _product(c0, MULTIPLIERS[0])
         high1, low1 = _product(c2, MULTIPLIERS[1])
-        round0 = key0 + mx.array(KEY_STEPS[0] * i & _MASK, mx.uint32)
-        round1 = key1 + mx.array(KEY_STEPS[1] * i & _MASK, mx.uint32)
-        c0 = mx.bitwise_xor(mx.bitwise_xor(high1, c1), round0)
-        c2 = mx.bitwise_xor(mx.bitwise_xor(high0, c3), round1)
+        c0 = mx.bitwise_xor(mx.bitwise_xor(high1, c1), keys0[i])
+        c2 = mx.bitwise_xor(mx.bitwise_xor(high0, c3), keys1[i])
         c1, c3 = low1, low0
-    words = mx.stack(mx.broadcast_arrays(c0, c1, c2, c3), axis=-1)
+    words = mx.stack(list(mx.broadcast_arrays(c0, c1, c2, c3)), axis=-1)
     words = words.reshape(times.shape[0], samples.shape[0], blocks * 4)
     return words[..., :elements]
 

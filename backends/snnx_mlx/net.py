@@ -24,23 +24,20 @@ def project(program: Program, parameters: Mapping[str, mx.array]) -> dict[str, m
     """Return the parameters, every learned number within its bounds."""
     found = dict(parameters)
     for p in program.parameters:
-        if p.learned is not None:
-            low, high = p.learned.raw_bounds
+        low, high = (None, None) if p.learned is None else p.learned.raw_bounds
+        if low is not None or high is not None:
             bounds = {"low": low, "high": high}
             found[p.path] = project_rule({"parameter": found[p.path]}, bounds)["parameter"]
     return found
 
 
-class Leaf(nn.Module):
-    """The arrays of one layer; running statistics are never trainable."""
-
-    def unfreeze(self, *args: Any, **kwargs: Any) -> Leaf:
-        """Unfreeze the layer's parameters, but not its running statistics."""
-        super().unfreeze(*args, **kwargs)
-        kept = [k for k in ("running_mean", "running_var") if k in self]
-        if kept:
-            self.freeze(keys=kept, recurse=False)
-        return self
+def _by_name(tree: Any) -> Any:
+    """Return a tree of parameters with dicts where MLX made lists of keys that are numbers."""
+    if isinstance(tree, list):
+        tree = {str(i): value for i, value in enumerate(tree)}
+    if isinstance(tree, dict):
+        return {k: _by_name(v) for k, v in tree.items() if not (isinstance(v, dict) and not v)}
+    return tree
 
 
 class Net(nn.Module):
@@ -68,13 +65,31 @@ class Net(nn.Module):
             mx.eval(self.parameters())
         self.unfreeze()
 
-    def _leaf(self, path: str) -> tuple[Leaf, str]:
+    def unfreeze(self, *args: Any, **kwargs: Any) -> Net:
+        """Unfreeze parameters, but never running statistics, which have no gradient."""
+        super().unfreeze(*args, **kwargs)
+        for statistic in self.program.statistics:
+            module, key = self._leaf(statistic.path)
+            module.freeze(keys=key, recurse=False)
+        return self
+
+    def update(self, parameters: Any, strict: bool = True) -> Net:
+        """Replace arrays by path, learned numbers kept in their bounds.
+
+        MLX's optimisers and `load_weights` come through here, the latter with lists in the place of
+        keys that are numbers.
+        """
+        super().update(_by_name(parameters), strict)
+        self.assign(project(self.program, self.arrays()[0]), {})
+        return self
+
+    def _leaf(self, path: str) -> tuple[nn.Module, str]:
         """Return the module that holds an array, made where it is missing, and its key."""
         *places, key = path.split(".")
         module: Any = self
         for place in places:
             if place not in module:
-                module[place] = Leaf()
+                module[place] = nn.Module()
             module = module[place]
         return module, key
 
@@ -107,14 +122,17 @@ class Net(nn.Module):
         """Return y [T, N, *K] and the state for the next chunk of time."""
         program = self.program
         rank = len(program.input_shape)
+        if not isinstance(x, mx.array):
+            raise TypeError(f"net: x is {type(x).__name__}; give mx.array(x)")
         if x.ndim not in (rank + 1, rank + 2) or x.shape[x.ndim - rank :] != program.input_shape:
             raise ValueError(
                 f"net: the model's Input is {program.input_shape}, so x is [N, *Input] or "
                 f"[T, N, *Input], not {tuple(x.shape)}"
             )
         with mx.stream(self.device):
-            x = (x[None] if x.ndim == rank + 1 else x).astype(mx.float32)
-            total = x.shape[0] if x.shape[0] > 1 or steps is None else steps
+            static = x.ndim == rank + 1
+            x = (x[None] if static else x).astype(mx.float32)
+            total = (steps or 1) if static else x.shape[0]
             mode = train_mode(program) if self.training else EVAL
             order = to_words(np.arange(x.shape[1])) if index is None else index.astype(mx.uint32)
             parameters, statistics = self.arrays()

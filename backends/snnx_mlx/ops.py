@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from snnx_mlx import losses, norm, pooling, sequence, updates
+from snnx_mlx import losses, norm, pooling, rates, recurrent, sequence, updates
 from snnx_mlx.arrays import custom_op, nested_sum
 
 Arrays = Mapping[str, mx.array]
@@ -76,33 +76,6 @@ def poisson(inputs: Arrays, attributes: Attributes) -> Outputs:
     return {"y": (inputs["noise"] < x).astype(x.dtype)}
 
 
-def rate_mapping(inputs: Arrays, attributes: Attributes) -> Outputs:
-    """Clamp the weighted mean input to [0, bound], with the released code's masks backwards."""
-    lif = attributes["kind"] == "lif"
-    dt, tau = attributes.get("dt", 1.0), attributes.get("tau", 1.0)
-    slope = 1.0 / dt if lif else 1.0
-    decay = attributes.get("decay", math.exp(-dt / tau) if lif else 1.0)
-
-    def mean(x: mx.array) -> tuple[mx.array, mx.array]:
-        steps = x.shape[0]
-        powers = [decay ** (steps - 1 - t) for t in range(steps)]
-        w = mx.array([p / sum(powers) for p in powers]).reshape(-1, *[1] * (x.ndim - 1))
-        return w, mx.sum(w * x.astype(mx.float32), axis=0)
-
-    def forward(x: mx.array, threshold: mx.array) -> tuple[mx.array, ...]:
-        bound = threshold.astype(mx.float32) * slope
-        return (mx.clip(mean(x)[1] / tau, 0.0, bound).astype(x.dtype),)
-
-    def backward(given: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
-        x, threshold = given
-        w, m = mean(x)
-        inside, above = sequence.rate_masks(m, threshold.astype(mx.float32), attributes)
-        g = cotangents[0].astype(mx.float32)
-        return w * (inside * g / tau)[None], nested_sum(above * g, g.ndim) * slope
-
-    return {"y": custom_op(forward, backward)(inputs["x"], inputs["threshold"])[0]}
-
-
 RULES: dict[str, Rule] = {
     "repeat": repeat,
     "poisson": poisson,
@@ -116,9 +89,9 @@ RULES: dict[str, Rule] = {
     "add": add,
     "dropout": dropout,
     "neuron": sequence.neuron,
-    "recurrent": sequence.recurrent,
-    "rate_neuron": sequence.rate_neuron,
-    "rate_mapping": rate_mapping,
+    "recurrent": recurrent.recurrent,
+    "rate_neuron": rates.rate_neuron,
+    "rate_mapping": rates.rate_mapping,
     "readout": losses.readout,
     "sdt_loss": losses.sdt_loss,
     "tet_loss": losses.tet_loss,

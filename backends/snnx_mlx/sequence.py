@@ -45,20 +45,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 def neuron(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
     """Run a neuron over time: y [T, N, *F], final states and, observed, spikes and potentials."""
-    return _run(_Scan, inputs, attributes)
+    return run_scan(Scan, inputs, attributes)
 
 
-def recurrent(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
-    """Run a neuron that is fed back to itself through a decaying synapse."""
-    return _run(_RecurrentScan, inputs, attributes)
-
-
-def rate_neuron(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
-    """Run DSR's spiking layer, whose backward is the mapping of its rates."""
-    return _run(_RateScan, inputs, attributes)
-
-
-def _run(kind: type[_Scan], inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
+def run_scan(kind: type[Scan], inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
+    """Run a spiking layer by its kind of scan; states that are not given are at rest."""
     x = inputs["x"]
     steps = attributes.get("steps", x.shape[0])
     rest = mx.zeros(x.shape[1:], mx.float32)
@@ -88,7 +79,7 @@ def _sequences(attributes: Attributes) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1024)
 def _scan(
-    kind: type[_Scan],
+    kind: type[Scan],
     unit: Any,
     fire: Any,
     observe: bool,
@@ -100,13 +91,13 @@ def _scan(
     return custom_op(scan.forward, scan.backward)
 
 
-def _full(value: Any, like: mx.array) -> mx.array:
+def full(value: Any, like: mx.array) -> mx.array:
     """Return a value, perhaps a constant or shared number, in the shape of `like`."""
     value = value if isinstance(value, mx.array) else mx.array(value, mx.float32)
     return value if value.shape == like.shape else mx.broadcast_to(value, like.shape)
 
 
-class _Scan:
+class Scan:
     """The scan of one neuron. Outputs of `forward`: sequences, final states, then what is kept.
 
     Kept: each state before each step [T, N, *F], and the spikes where y does not hold them exactly.
@@ -155,7 +146,7 @@ class _Scan:
 
     def _carry(self, state: Arrays, out: Arrays, drive: mx.array) -> dict[str, mx.array]:
         """Return the states after a step."""
-        return {n: _full(out[n], drive) for n in state}
+        return {n: full(out[n], drive) for n in state}
 
     def forward(self, *inputs: mx.array) -> tuple[mx.array, ...]:
         """Run the list of the step over time."""
@@ -170,7 +161,7 @@ class _Scan:
             values |= {n: given[n][t] for n in ("mask", "spike") if n in given}
             out = evaluate(self.lines, values, OPERATIONS)
             for name, row in rows.items():
-                row.append(_full(out[name], drive))
+                row.append(full(out[name], drive))
             for name, row in before.items():
                 row.append(state[name])
             state = self._carry(state, out, drive)
@@ -218,7 +209,7 @@ class _Scan:
             g_x, g_state, terms = self._pull(given, old, out, g_state, drive)
             rows.append(g_x)
             for name in self.learned:
-                terms[name] = _full(out[f"g.{name}"], drive)
+                terms[name] = full(out[f"g.{name}"], drive)
             sums = {n: sums[n] + g if n in sums else g for n, g in terms.items()}
         rows.reverse()
         return self._gradients(given, mx.stack(rows), g_state, sums)
@@ -231,7 +222,7 @@ class _Scan:
         self, given: Arrays, old: Arrays, out: Arrays, g_state: Arrays, like: mx.array
     ) -> tuple[mx.array, dict[str, mx.array], dict[str, mx.array]]:
         """Return g of x[t], of the states before the step, and terms of the other inputs."""
-        return _full(out["g.x"], like), {n: _full(out[f"g.{n}"], like) for n in g_state}, {}
+        return full(out["g.x"], like), {n: full(out[f"g.{n}"], like) for n in g_state}, {}
 
     def _gradients(
         self, given: Arrays, g_x: mx.array, g_state: Arrays, sums: Arrays
@@ -244,83 +235,3 @@ class _Scan:
             sum_to(found[n], given[n].shape) if n in found else mx.zeros_like(given[n])
             for n in self.names
         )
-
-
-class _RecurrentScan(_Scan):
-    """c[t] = b c[t-1] + x[t] + V y[t-1] in front of the neuron; states c, y and the neuron's."""
-
-    attributes = ("synapse_decay",)
-
-    @classmethod
-    def states(cls, trace: Trace) -> tuple[str, ...]:
-        return ("c", "y", *trace.states)
-
-    def _decay(self, given: Arrays) -> Any:
-        return given.get("synapse_decay", self.extra.get("synapse_decay", 0.0))
-
-    def _drive(self, given: Arrays, state: Arrays, x: mx.array) -> mx.array:
-        fed = mx.matmul(state["state.y"], given["feedback"].T)
-        return self._decay(given) * state["state.c"] + x + fed
-
-    def _carry(self, state: Arrays, out: Arrays, drive: mx.array) -> dict[str, mx.array]:
-        own = {n: _full(out[n], drive) for n in state if n not in ("state.c", "state.y")}
-        return {"state.c": drive, "state.y": _full(out["y"], drive), **own}
-
-    def _into_output(self, g_y: mx.array, g_state: Arrays) -> mx.array:
-        return g_y + g_state["state.y"]
-
-    def _pull(
-        self, given: Arrays, old: Arrays, out: Arrays, g_state: Arrays, like: mx.array
-    ) -> tuple[mx.array, dict[str, mx.array], dict[str, mx.array]]:
-        g_c = g_state["state.c"] + _full(out["g.x"], like)
-        before = {n: _full(out[f"g.{n}"], like) for n in g_state if f"g.{n}" in out}
-        before = {
-            "state.c": self._decay(given) * g_c,
-            "state.y": mx.matmul(g_c, given["feedback"]),
-            **before,
-        }
-        terms = {"feedback": mx.matmul(g_c.T, old["state.y"])}
-        if "synapse_decay" in given:
-            terms["synapse_decay"] = g_c * old["state.c"]
-        return g_c, before, terms
-
-
-class _RateScan(_Scan):
-    """Forward the neuron; backward, for the whole sequence, the layer rule of DSR's code.
-
-    w[t] = decay^(T-t), S = sum w, I = sum_t w[t] x[t] / S, G = (T/S) sum_t w[t] g_y[t]
-    g_x[t] = M_in G / (T tau),  g_threshold = kappa sum(M_above G)
-    """
-
-    attributes = ("kind", "dt", "tau", "kappa")
-
-    def backward(
-        self,
-        inputs: tuple[mx.array, ...],
-        cotangents: tuple[mx.array, ...],
-        outputs: tuple[mx.array, ...],
-    ) -> tuple[mx.array, ...]:
-        given, extra = self._named(inputs), self.extra
-        x = given["x"].astype(mx.float32)
-        weights = [self.unit.decay ** (self.steps - 1 - t) for t in range(self.steps)]
-        w = (mx.array(weights) / sum(weights)).reshape(-1, *[1] * (x.ndim - 1))
-        mean = mx.sum(w * x, axis=0)
-        collapsed = self.steps * mx.sum(w * cotangents[0].astype(mx.float32), axis=0)
-        threshold = given.get("p.threshold", self.unit.threshold)
-        inside, above = rate_masks(mean, threshold, extra)
-        g_x = inside * collapsed / (extra["tau"] * self.steps)
-        g_x = mx.broadcast_to(g_x[None], (self.steps, *g_x.shape))
-        sums = {"p.threshold": extra["kappa"] * above * collapsed}
-        return self._gradients(given, g_x, {}, sums)
-
-
-def rate_masks(mean: mx.array, threshold: Any, attributes: Attributes) -> tuple[mx.array, mx.array]:
-    """Return, as 0 and 1, where the mean input lies inside the clamp and where above it."""
-    tau, dt = attributes.get("tau", 1.0), attributes.get("dt", 1.0)
-    if attributes["kind"] == "if":
-        limit = threshold * tau
-        inside = mx.logical_and(mean >= 0.0, mean <= limit)
-    else:
-        limit = threshold * tau / dt
-        inside = mx.logical_and(mean > 0.0, mean < limit)
-    return inside.astype(mean.dtype), (mean > limit).astype(mean.dtype)

@@ -63,6 +63,9 @@ def rounded_sgd(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
 def project(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
     """Return the parameter within [low, high]; None leaves a side open."""
     parameter, low, high = inputs["parameter"], attributes.get("low"), attributes.get("high")
+    # not maximum, whose gradient MLX splits at a tie: a parameter on its bound keeps its gradient
     if low is not None:
-        parameter = mx.maximum(parameter, low)
-    return {"parameter": parameter if high is None else mx.minimum(parameter, high)}
+        parameter = mx.where(parameter < low, low, parameter)
+    if high is not None:
+        parameter = mx.where(parameter > high, high, parameter)
+    return {"parameter": parameter}

@@ -1,0 +1,605 @@
+"""The MLX backend: its silent traps, and its sessions against the float64 reference.
+
+Traps are those of MLX itself: what it takes without a word and computes wrongly. Networks are tiny,
+since MLX's convolutions on a CPU are slow, and few cases are compiled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import snnx
+from snnx import (
+    DSR,
+    LIF,
+    SGD,
+    TET,
+    Adam,
+    BatchNorm,
+    Chain,
+    Conv2d,
+    Dial,
+    Dropout,
+    Dspike,
+    Flatten,
+    Input,
+    Learned,
+    Linear,
+    MaxPool2d,
+    Optim,
+    Recurrent,
+    Triangular,
+    random,
+)
+from snnx.backend import Backend, BackendError, load_backend
+from snnx.layers import ArrayLayer
+from snnx.mode import EVAL, Mode
+from snnx.ops import OPS
+from snnx.program import Init
+
+mx = pytest.importorskip("mlx.core", reason="mlx is not installed")
+nn = pytest.importorskip("mlx.nn")
+optimizers = pytest.importorskip("mlx.optimizers")
+utils = pytest.importorskip("mlx.utils")
+
+from snnx_mlx import draws, sequence  # noqa: E402
+from snnx_mlx.arrays import custom_op, nested_sum, to_mlx, to_numpy, to_words  # noqa: E402
+from snnx_mlx.dials import DialBuffer  # noqa: E402
+from snnx_mlx.namespace import xp  # noqa: E402
+from snnx_mlx.ops import RULES  # noqa: E402
+
+# `snnx_mlx.backend` is the backend itself, which hides its module
+mlx_module = importlib.import_module("snnx_mlx.backend")
+MLX: Backend = load_backend("mlx")
+NUMPY: Backend = load_backend("numpy")
+SMOOTH = Mode("smooth", "batch", False, "train")
+needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="mx.compile on CPU needs g++")
+
+
+def small(**neuron: Any) -> Chain:
+    """A conv net without parameters whose gradient is zero but for rounding."""
+    unit = {"surrogate": Triangular(1.0), **neuron}
+    return Chain(
+        Input(4, 4, 1),
+        Conv2d(4, 3, bias=False),
+        BatchNorm(),
+        LIF(**unit),
+        MaxPool2d(2),
+        Flatten(),
+        Linear(3),
+    )
+
+
+def batch(model: Chain, n: int = 6, classes: int = 3, seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    shape = snnx.flatten(model).input_shape
+    x = rng.random((n, *shape)).astype(np.float32)
+    return {"x": x, "y": rng.integers(0, classes, n), "index": np.arange(n) + 10}
+
+
+def session(model: Chain, optim: Optim | None = None, backend: str = "mlx", **more: Any) -> Any:
+    precision = "fp64" if backend == "numpy" else more.pop("precision", "fp32")
+    net = snnx.build(model, backend=backend, seed=3, precision=precision)
+    chosen = optim or Optim(SGD(momentum=0.9))
+    options = {"steps": 4, **more}
+    return load_backend(backend).session(net, TET(), chosen, **options)
+
+
+def error(found: Any, wanted: Any) -> float:
+    scale = max(float(np.max(np.abs(wanted), initial=0.0)), 1e-30)
+    return float(np.max(np.abs(np.asarray(found, np.float64) - wanted), initial=0.0)) / scale
+
+
+# Custom gradients: MLX takes a wrong count, shape or None without a word.
+
+
+@pytest.mark.parametrize(
+    ("gradients", "wrong"),
+    [
+        (lambda a, b: (a,), "gradients"),
+        (lambda a, b: (a, b, b), "gradients"),
+        (lambda a, b: a, "gradients"),
+        (lambda a, b: (a, None), "not an array"),
+        (lambda a, b: (a, 1.0), "not an array"),
+        (lambda a, b: (a, mx.broadcast_to(b, (3,))), r"gradient \(3,\) of input 1"),
+    ],
+)
+def test_a_wrong_gradient_is_refused(gradients: Callable[..., Any], wrong: str) -> None:
+    op = custom_op(lambda a, b: (a * b,), lambda inputs, g, y: gradients(g[0], mx.sum(g[0])))
+    with pytest.raises((TypeError, ValueError), match=wrong):
+        mx.grad(lambda a, b: mx.sum(op(a, b)[0]), argnums=(0, 1))(mx.ones(3), mx.array(2.0))
+
+
+def test_only_arrays_enter_a_custom_op() -> None:
+    op = custom_op(lambda a, b: (a * b,), lambda inputs, g, y: (g[0], g[0]))
+    with pytest.raises(TypeError, match="input 1 is float"):
+        op(mx.ones(3), 2.0)
+
+
+def test_a_learned_number_is_an_input_and_not_captured() -> None:
+    model = small(threshold=Learned(0.8), decay=Learned(0.5, transform="logit"))
+    _, grads = session(model).grads(batch(model), {}, SMOOTH)
+    assert abs(grads["3.threshold"]) > 1e-4
+    assert abs(grads["3.decay"]) > 1e-4
+
+
+def test_time_is_scanned_inside_one_custom_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, original = [], sequence.Scan.backward
+
+    def counted(self: Any, *args: Any) -> Any:
+        calls.append(self.steps)
+        return original(self, *args)
+
+    monkeypatch.setattr(sequence.Scan, "backward", counted)
+    sequence._scan.cache_clear()
+    x = mx.ones((16, 2, 3))
+    unit = {"neuron": LIF(decay=0.25)}  # autodiff through x[t] would be O(T^2)
+    g = mx.grad(lambda a: mx.sum(RULES["neuron"]({"x": a}, unit)["y"]))(x)
+    sequence._scan.cache_clear()
+    assert g.shape == x.shape
+    assert calls == [16]
+
+
+# Where MLX follows another rule than the spec.
+
+
+def test_the_first_maximum_has_the_whole_gradient() -> None:
+    x = mx.ones((1, 1, 4, 4, 2))
+    pool = {"kernel": 2}
+    g = to_numpy(mx.grad(lambda a: mx.sum(RULES["max_pool2d"]({"x": a}, pool)["y"]))(x))
+    wanted = np.zeros((4, 4, 2))
+    wanted[::2, ::2] = 1.0
+    np.testing.assert_array_equal(g[0, 0], wanted)
+
+
+def test_the_running_variance_is_unbiased() -> None:
+    x = np.array([1.0, 2.0, 3.0, 6.0]).reshape(1, 4, 1)
+    ones, zeros = np.ones(1), np.zeros(1)
+    inputs = {"x": x, "weight": ones, "bias": zeros, "running_mean": zeros, "running_var": zeros}
+    attributes = {"mode": "batch", "momentum": 1.0}
+    out = MLX.run(OPS["batch_norm"], inputs, attributes, "float32")
+    np.testing.assert_allclose(out["running_var"], [np.var(x, ddof=1)], rtol=1e-6)
+    out = MLX.run(OPS["batch_norm"], inputs, {**attributes, "repeat": 3}, "float32")
+    np.testing.assert_allclose(out["running_var"], [np.var(x) * 12 / 11], rtol=1e-6)
+
+
+def test_long_sums_keep_their_digits() -> None:
+    x = np.random.default_rng(0).normal(1.0, 2.0, (8, 16, 16, 16, 2)).astype(np.float32)
+    found = to_numpy(nested_sum(mx.array(x), 4))
+    assert error(found, x.astype(np.float64).sum((0, 1, 2, 3))) < 5e-7
+
+
+def test_adam_corrects_its_bias() -> None:
+    inputs = {"parameter": np.ones(2), "gradient": np.array([0.5, -2.0]), "lr": np.array(0.1)}
+    inputs |= {"first": np.zeros(2), "second": np.zeros(2), "count": np.array(1.0)}
+    out = MLX.run(OPS["adam_update"], inputs, {}, "float32")
+    np.testing.assert_allclose(out["parameter"], [0.9, 1.1], rtol=1e-6)
+
+
+def test_flatten_is_in_the_order_h_w_c() -> None:
+    x = np.arange(24.0).reshape(1, 1, 2, 3, 4)
+    found = MLX.run(OPS["flatten"], {"x": x}, {}, "float32")["y"]
+    np.testing.assert_array_equal(found[0, 0], np.arange(24.0))
+
+
+def test_halves_round_to_even() -> None:
+    w = np.array([0.5, 1.5, 2.5, -0.5, -1.5]) * 0.25
+    inputs = {"parameter": w, "gradient": np.zeros(5), "lr": np.array(1.0)}
+    out = MLX.run(OPS["rounded_sgd_update"], inputs, {"grid": 0.25, "limit": 4.0}, "float32")
+    np.testing.assert_array_equal(out["parameter"], np.array([0.0, 2.0, 2.0, 0.0, -2.0]) * 0.25)
+
+
+def test_a_parameter_on_its_bound_keeps_its_gradient() -> None:
+    def held(w: Any) -> Any:
+        return mx.sum(RULES["project"]({"parameter": w}, {"low": 0.5, "high": 2.0})["parameter"])
+
+    np.testing.assert_array_equal(mx.grad(held)(mx.array([0.5, 1.0, 2.0])), np.ones(3))
+
+
+def test_float64_is_never_the_oracle() -> None:
+    assert "float64" not in MLX.dtypes
+    assert to_mlx(np.ones(2)).dtype == mx.float32
+    with pytest.raises(BackendError, match="fp64"):
+        snnx.build(small(), backend="mlx", precision="fp64")
+
+
+def test_whole_numbers_keep_their_kind() -> None:
+    assert to_mlx(np.array([1, 2])).dtype == mx.int32
+    assert to_words(np.array([2**32 - 1])).item() == 2**32 - 1
+    with pytest.raises(OverflowError, match="outside int32"):
+        to_mlx(np.array([2**31]))
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_every_op_agrees_with_the_reference(name: str) -> None:
+    op = OPS[name]
+    for sample in op.samples():
+        wanted = NUMPY.run(op, sample.inputs, sample.attributes, "float64")
+        rng = np.random.default_rng(5)
+        g = {k: rng.integers(-4, 5, np.shape(v)) * 0.25 for k, v in wanted.items()}
+        if sample.cotangents is not None:
+            g = {k: sample.cotangents.get(k, np.zeros(np.shape(v))) for k, v in wanted.items()}
+        run = (sample.inputs, sample.attributes)
+        pairs = [(wanted, MLX.run(op, *run, "float32"), op.tolerance["float32"].forward)]
+        gradients = (NUMPY.vjp(op, *run, "float64", g), MLX.vjp(op, *run, "float32", g))
+        pairs.append((*gradients, op.tolerance["float32"].gradient))
+        for ours, found, tolerance in pairs:
+            assert found.keys() == ours.keys()
+            for key in ours:
+                assert found[key].shape == ours[key].shape
+                limit = 0.0 if sample.kind != "random" else tolerance
+                assert error(found[key], ours[key]) <= limit, (sample.name, key)
+
+
+# Random bits.
+
+
+def words(seed: int, counter: int, samples: Any, times: Any) -> tuple[Any, ...]:
+    return to_words(seed), to_words(counter), to_words(samples), to_words(times)
+
+
+def test_draws_are_those_of_the_library_bit_for_bit() -> None:
+    samples, times = [0, 7, 2**32 - 1], [0, 1, 2**31 + 3]
+    seed, counter, n, t = words(2**32 - 5, 12345, samples, times)
+    host = (2**32 - 5, "dropout", "3.body", 12345, samples, times, 7)
+    device = (seed, "dropout", "3.body", counter, n, t, 7)
+    np.testing.assert_array_equal(draws.bits(*device), random.bits(*host))
+    np.testing.assert_array_equal(draws.uniform(*device), random.uniform(*host))
+    found = draws.bernoulli(mx.array(0.3), *device)
+    np.testing.assert_array_equal(found, random.bernoulli(0.3, *host))
+
+
+def test_draws_take_arrays_only() -> None:
+    seed, counter, n, t = words(1, 2, [0], [0])
+    with pytest.raises(TypeError, match="counter must be uint32"):
+        draws.bits(seed, "a", "b", counter.astype(mx.int32), n, t, 4)
+
+
+# Numbers that change, and compiled steps.
+
+
+def test_a_dial_buffer_returns_the_bits_it_was_given() -> None:
+    buffer = DialBuffer({"lr": 0.1, "temperature": 1.0})
+    values = {"seed": 2**32 - 1, "step": 7, "epoch": 0, "lr": 0.3, "temperature": -1e-30}
+    found = buffer.read(buffer.fill(values))
+    assert {k: np.array(v).item() for k, v in found.items()} == {
+        k: v if isinstance(v, int) else float(np.float32(v)) for k, v in values.items()
+    }
+
+
+MASKED = Chain(
+    Input(6),
+    Linear(8),
+    LIF(analog=Dial("share", 0.5), surrogate=Dspike(radius=1.0)),
+    Dropout(0.5),
+    Linear(3),
+)
+
+
+@needs_gxx
+def test_a_compiled_step_follows_its_dials_and_is_traced_once() -> None:
+    compiled, eager = (session(MASKED, steps=2, compile=c) for c in (True, False))
+    data, losses = batch(MASKED), []
+    for k in range(12):
+        dials = {"lr": 0.1 / (k + 1), "temperature": 1.0 + k, "share": k / 12, "step": k, "seed": k}
+        found, wanted = (s.read(s.step([data], dials)) for s in (compiled, eager))
+        assert found == pytest.approx(wanted, rel=1e-5)
+        losses.append(found["loss"])
+    assert compiled.compilations() == 1
+    assert eager.compilations() == 0
+    for key, array in eager.export().parameters.items():
+        assert error(compiled.export().parameters[key], array) < 1e-5
+    # a frozen mask would give equal losses where only the counter of the draws moves
+    a, b, c = (
+        compiled.read(compiled.step([data], {"lr": 1e-20, "step": step}))["loss"]
+        for step in (50, 51, 50)
+    )
+    assert a != b
+    assert a == c
+    assert compiled.compilations() == 1
+
+
+def test_compile_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if mx.default_device() != mx.cpu:
+        pytest.skip("only the CPU compiles with g++")
+    monkeypatch.setattr("snnx_mlx.session.platform.system", lambda: "Linux")
+    monkeypatch.setattr("snnx_mlx.session.shutil.which", lambda name: None)
+    with pytest.raises(BackendError, match=r"g\+\+ on PATH"):
+        session(small(), compile=True)
+    assert not session(small()).compiled
+
+
+# Precision and devices.
+
+
+def test_another_precision_of_products_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlx_module, "multiplies_in_float32", lambda device: False)
+    with pytest.raises(BackendError, match="set MLX_ENABLE_TF32=0"):
+        snnx.build(small(), backend="mlx")
+    monkeypatch.setattr(mlx_module, "multiplies_in_float32", lambda device: True)
+    with pytest.raises(BackendError, match="set MLX_ENABLE_TF32=1"):
+        snnx.build(small(), backend="mlx", precision="tf32")
+
+
+def test_the_probe_tells_ten_bits_from_twenty_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    product = mx.matmul
+
+    def tf32(a: Any, b: Any) -> Any:
+        bits = mx.bitwise_and(a.view(mx.uint32), mx.array(0xFFFFE000, mx.uint32))
+        return product(bits.view(mx.float32), b)
+
+    mlx_module._exact_products.cache_clear()
+    assert mlx_module.multiplies_in_float32(mx.default_device())
+    mlx_module._exact_products.cache_clear()
+    monkeypatch.setattr(mx, "matmul", tf32)
+    assert not mlx_module.multiplies_in_float32(mx.default_device())
+    mlx_module._exact_products.cache_clear()
+
+
+def test_an_absent_device_is_refused() -> None:
+    for name in ("gpu", "metal", "cuda"):
+        present = {"metal": mx.metal.is_available(), "cuda": mx.cuda.is_available()}
+        if not (any(present.values()) if name == "gpu" else present[name]):
+            with pytest.raises(BackendError, match=f"no device '{name}'"):
+                snnx.build(small(), backend="mlx", device=name)
+    with pytest.raises(BackendError, match="device is one of"):
+        snnx.build(small(), backend="mlx", device="tpu")
+
+
+def test_bf16_keeps_state_and_loss_in_float32() -> None:
+    model = small()
+    s = session(model, precision="bf16")
+    out = s.forward(batch(model), {}, taps=["1", "2", "3"])
+    net = snnx.build(model, backend="mlx", precision="bf16").eval()
+    y, state = net(mx.array(batch(model)["x"]), steps=2)
+    assert y.dtype == mx.float32
+    assert state["3"][0].dtype == mx.float32
+    tapped = out.taps["1"]
+    truncated = (tapped.astype(np.float32).view(np.uint32) & np.uint32(0xFFFF)) == 0
+    assert truncated.all()
+    full, _ = session(model).grads(batch(model), {}, SMOOTH)
+    half, _ = s.grads(batch(model), {}, SMOOTH)
+    assert half != full
+    assert half == pytest.approx(full, rel=2e-2)
+
+
+# Sessions against the float64 reference.
+
+
+RULED = {
+    "sgd": Optim(SGD(momentum=0.9, nesterov=True, weight_decay=1e-3)),
+    "adam": Optim(Adam(lr=Dial("lr", 1e-2)), clip_norm=0.1),
+}
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_three_steps_equal_the_reference(name: str) -> None:
+    model = small(threshold=Learned(0.5, low=0.01), surrogate=Triangular(2.0))
+    data = [batch(model, seed=k) for k in range(2)]
+    data[1]["length"] = np.array([1, 2, 3, 4, 4, 4])
+    ours, theirs = (session(model, RULED[name], b) for b in ("mlx", "numpy"))
+    taps = [f"{s.path}.spike" for s in snnx.flatten(model).spiking]
+    for k in range(3):
+        spikes = [s.forward(data[0], {}, taps=taps).taps[taps[0]] for s in (ours, theirs)]
+        np.testing.assert_array_equal(*spikes)  # no flip, or the steps say nothing
+        found, wanted = (s.read(s.step(data, {"step": k})) for s in (ours, theirs))
+        assert found == pytest.approx(wanted, rel=1e-5)
+    a, b = ours.export(), theirs.export()
+    assert a.count == b.count == 3
+    for kind in ("parameters", "statistics", "moments"):
+        for key, array in getattr(b, kind).items():
+            assert error(getattr(a, kind)[key], array) < 1e-5, key
+
+
+def test_smooth_gradients_equal_the_reference() -> None:
+    model = Chain(
+        Input(5),
+        Linear(6, bias=False),
+        Recurrent(LIF(surrogate=Triangular(2.0)), synapse_decay=Learned(0.5, transform="logit")),
+        snnx.Residual(Linear(6)),
+        LIF(decay=Learned(0.5, share="channel", transform="logit"), reset="subtract"),
+        Linear(3),
+    )
+    found, wanted = (
+        session(model, backend=b).grads(batch(model), {}, SMOOTH) for b in ("mlx", "numpy")
+    )
+    assert found[0] == pytest.approx(wanted[0], rel=1e-6)
+    for key, array in wanted[1].items():
+        assert error(found[1][key], array) < 1e-5, key
+
+
+def test_imposed_spikes_give_the_gradients_of_the_reference() -> None:
+    model = small()
+    theirs, ours = session(model, backend="numpy"), session(model)
+    spikes = {"3": theirs.forward(batch(model), {}, taps=["3.spike"]).taps["3.spike"]}
+    spikes["3"] = np.roll(spikes["3"], 1, axis=1)
+    found, wanted = (
+        s.grads(batch(model), {}, impose=spikes, wrt=["1.weight"]) for s in (ours, theirs)
+    )
+    assert found[1].keys() == {"1.weight"}
+    assert error(found[1]["1.weight"], wanted[1]["1.weight"]) < 1e-5
+
+
+def test_taps_and_losses_from_an_edge_equal_the_reference() -> None:
+    model = small()
+    ours, theirs = session(model), session(model, backend="numpy")
+    taps = ["1", "3.potential", "4"]
+    found, wanted = (s.forward(batch(model), {}, SMOOTH, taps) for s in (ours, theirs))
+    for tap in taps:
+        assert error(found.taps[tap], wanted.taps[tap]) < 1e-5
+    assert found.state["t"] == wanted.state["t"] == 4
+    edge = np.concatenate([wanted.taps["1"], wanted.taps["1"] + 0.1], axis=1)
+    mode = dataclasses.replace(SMOOTH, norm="frozen_batch")
+    given = {"at": "1", "values": edge, "copies": 2}
+    a, b = (s.loss(batch(model), {}, mode, **given) for s in (ours, theirs))
+    assert a.shape == (2, 6)
+    assert error(a, b) < 1e-5
+    replaced = {"6.bias": np.ones(3)}
+    a, b = (s.loss(batch(model), {}, SMOOTH, replaced) for s in (ours, theirs))
+    assert error(a, b) < 1e-5
+
+
+def test_the_analog_mask_is_that_of_the_reference() -> None:
+    model = Chain(
+        Input(40), LIF(analog=Dial("share", 0.5), threshold=2.0, surrogate=Triangular(9.0))
+    )
+    mode = Mode("mixed", "batch", True, "train")
+    data = {"x": np.full((3, 40), 0.5), "y": np.zeros(3, int), "index": np.array([5, 1, 9])}
+    dials = {"share": 0.25, "step": 3, "seed": 11}
+    a, b = (
+        session(model, Optim(), name).forward(data, dials, mode, ["1"]).taps["1"] != 0
+        for name in ("mlx", "numpy")
+    )
+    np.testing.assert_array_equal(a, b)
+    assert 0.15 < b.mean() < 0.35
+
+
+def test_a_learned_width_has_its_own_optimiser_group() -> None:
+    model = small(surrogate=Triangular(Learned(1.0, group="width", transform="log")))
+    s = session(model, Optim(SGD(lr=1e-30), {"width": SGD(lr=1.0)}))
+    before = s.export().parameters
+    s.read(s.step([batch(model)], {}))
+    after = s.export().parameters
+    assert after["3.surrogate.width"] != before["3.surrogate.width"]
+    np.testing.assert_array_equal(after["1.weight"], before["1.weight"])
+
+
+def test_the_threshold_of_dsr_stays_above_its_bound() -> None:
+    model = Chain(Input(4), Linear(8), DSR.integrate_and_fire(1.0, low=0.25), Linear(3))
+    ours, theirs = (session(model, Optim(SGD(lr=1e4)), b) for b in ("mlx", "numpy"))
+    for s in (ours, theirs):
+        s.load(
+            dataclasses.replace(
+                s.export(), parameters={**s.export().parameters, "2.threshold": np.array(0.1)}
+            )
+        )
+        assert s.export().parameters["2.threshold"] == 0.25
+    data = batch(model)
+    found, wanted = (s.grads(data, {}) for s in (ours, theirs))
+    for key, array in wanted[1].items():
+        assert error(found[1][key], array) < 1e-5, key
+    ours.read(ours.step([data], {}))
+    assert ours.export().parameters["2.threshold"] >= 0.25
+
+
+def test_a_loss_that_is_not_finite_changes_nothing() -> None:
+    model = small()
+    s = session(model, Optim(Adam()))
+    s.read(s.step([batch(model)], {}))
+    before, bad = s.export(), batch(model)
+    bad["x"][0, 0, 0, 0] = np.nan
+    with pytest.raises(FloatingPointError, match="step 7"):
+        s.read(s.step([batch(model), bad], {"step": 7}))
+    after = s.export()
+    assert after.count == before.count == 1
+    for kind in ("parameters", "statistics", "moments"):
+        for key, array in getattr(before, kind).items():
+            np.testing.assert_array_equal(getattr(after, kind)[key], array)
+
+
+# State and native modules.
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_state_is_handed_over_bit_for_bit(mixed: bool) -> None:
+    share = Dial("share", 0.5) if mixed else 0.0
+    model = Chain(Input(9), LIF(decay=0.7, analog=share))
+    net = snnx.build(model, backend="mlx").train(mixed)
+    x = mx.array(np.random.default_rng(0).random((6, 3, 9)).astype(np.float32))
+    whole, end = net(x)
+    first, state = net(x[:2])
+    second, last = net(x[2:], state)
+    np.testing.assert_array_equal(mx.concatenate([first, second]), whole)
+    np.testing.assert_array_equal(last["1"][0], end["1"][0])
+    assert last["t"].item() == end["t"].item() == 6
+
+
+def test_the_native_net_trains_with_native_tools(tmp_path: Any) -> None:
+    model = small(threshold=Learned(1.0, low=0.99))
+    net = snnx.build(model, backend="mlx", seed=1)
+    names = [k for k, _ in utils.tree_flatten(net.parameters())]
+    program = snnx.flatten(model)
+    assert set(names) == {p.path for p in (*program.parameters, *program.statistics)}
+    net.freeze().unfreeze()
+    trained = {k for k, _ in utils.tree_flatten(net.trainable_parameters())}
+    assert trained == {p.path for p in program.parameters}
+    data = batch(model, 12)
+    x, y = mx.array(data["x"]), mx.array(data["y"])
+
+    def loss(net: Any, x: Any, y: Any) -> Any:
+        out, _ = net(x, steps=4)
+        return nn.losses.cross_entropy(out.mean(axis=0), y, reduction="mean")
+
+    optimizer = optimizers.Adam(2e-2, bias_correction=True)
+    value_and_grad, losses = nn.value_and_grad(net, loss), []
+    for _ in range(15):
+        value, grads = value_and_grad(net, x, y)
+        optimizer.update(net, grads)
+        mx.eval(net.parameters(), optimizer.state)
+        losses.append(value.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert net["3"]["threshold"].item() >= np.float32(0.99)
+    assert mx.any(net["2"]["running_mean"] != 0).item()
+    net.save_weights(str(tmp_path / "net.safetensors"))
+    other = snnx.build(model, backend="mlx", seed=2)
+    other.load_weights(str(tmp_path / "net.safetensors"))
+    np.testing.assert_array_equal(other.eval()(x, steps=4)[0], net.eval()(x, steps=4)[0])
+
+
+def test_a_net_says_what_it_expects() -> None:
+    net = snnx.build(small(), backend="mlx")
+    with pytest.raises(TypeError, match=r"give mx\.array"):
+        net(np.zeros((2, 4, 4, 1), np.float32))
+    with pytest.raises(ValueError, match=r"Input is \(4, 4, 1\)"):
+        net(mx.zeros((2, 4, 5, 1)))
+    with pytest.raises(KeyError, match="unknown dials"):
+        net(mx.zeros((2, 4, 4, 1)), dials={"heat": 1.0})
+
+
+# A user's own layers.
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scaled(ArrayLayer):
+    """y = tanh(w x), differentiated by MLX."""
+
+    def parameters(self, shape: Any) -> Any:
+        return {"w": (shape[-1:], Init("constant", 0.5))}
+
+    def forward(self, xp: Any, x: Any, parameters: Any) -> Any:
+        w = xp.asarray(parameters["w"], dtype=x.dtype, copy=False)
+        return xp.astype(xp.tanh(w * x) + xp.sum(xp.zeros_like(x), dtype=x.dtype), x.dtype)
+
+
+class Halved(Scaled):
+    """The same with a vjp that says half of the truth."""
+
+    __slots__ = ()
+
+    def vjp(self, xp: Any, x: Any, parameters: Any, y: Any, g: Any) -> Any:
+        inner = 0.5 * g * (1.0 - y * y)
+        return parameters["w"] * inner, {"w": xp.sum(inner * x, axis=(0, 1))}
+
+
+def test_own_layers_by_autodiff_and_by_their_vjp() -> None:
+    grads = []
+    for layer in (Scaled(), Halved()):
+        model = Chain(Input(3), layer)
+        grads.append(session(model).grads(batch(model), {}, EVAL)[1]["1.w"])
+    np.testing.assert_allclose(grads[1], 0.5 * grads[0], rtol=1e-5)
+    assert np.all(grads[0] != 0)
+
+
+def test_the_namespace_takes_the_standards_keywords() -> None:
+    x = xp.asarray([[1.0, -2.0]], device=None)
+    assert xp.bool == mx.bool_
+    assert xp.zeros_like(x, dtype=xp.int32, device=None).dtype == mx.int32
+    np.testing.assert_array_equal(xp.clip(x, min=0.0), [[1.0, 0.0]])
+    assert xp.sum(x, axis=1, dtype=xp.float32).item() == -1.0
