@@ -424,6 +424,11 @@ def test_text_from_files_is_escaped(tmp_path: Path) -> None:
     assert page.count("&lt;script&gt;") >= 6
 
 
+def test_the_page_lists_no_half_written_file(drawn: Path) -> None:
+    assert sorted(p.name for p in drawn.iterdir()) == ["metrics.jsonl", "plots", "report.html"]
+    assert not list(drawn.rglob("*.part"))
+
+
 def test_the_page_shows_the_numbers_of_the_run(tmp_path: Path) -> None:
     folder = run_dir(
         tmp_path / "run",

@@ -37,7 +37,9 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["snnx", "snnx.random", "snnx.data", "snnx_conformance.plugin"])
+@pytest.mark.parametrize(
+    "module", ["snnx", "snnx.random", "snnx.data", "snnx.analysis", "snnx_conformance.plugin"]
+)
 def test_import_loads_no_framework_and_no_command_line(module: str) -> None:
     brought = loaded_by(f"import {module}") & set(HEAVY) - {module.partition(".")[0]}
     assert not brought, f"import {module} brings {', '.join(sorted(brought))}"

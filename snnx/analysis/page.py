@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -59,6 +60,7 @@ FILES = {
     "FAILED": "the run did not end well; holds its exit code",
 }
 UNKNOWN = "not recorded"
+HALF = 400.0  # points: a picture narrower than this is one of half the width
 
 
 def page(run: RunData, figures: Mapping[str, str]) -> str:
@@ -204,7 +206,8 @@ def _figures(figures: Mapping[str, str]) -> Iterator[str]:
         yield "<h2>Pictures</h2>"
     for name, text in figures.items():
         title, caption = CAPTIONS[name]
-        kind = ' class="half"' if name == "time" else ""
+        width = re.search(r'viewBox="0 0 ([\d.]+) ', text)
+        kind = ' class="half"' if width and float(width[1]) < HALF else ""
         yield (
             f'<figure{kind}><div class="scroll">{inline_svg(text, name, title)}</div>'
             f"<figcaption><b>{title}.</b> {caption}</figcaption></figure>"
@@ -221,23 +224,25 @@ def _model(run: RunData) -> str:
         *(a[f"step_{n}"].tolist() for n in names), strict=True
     ):
         cost = "not known" if macs < 0 else f"{macs:,}" if macs else ""
+        cost += " *" if binary else ""
         rows.append(
             f"<tr><td class=w>{escape(path)}</td><td class=w>{escape(layer)}</td>"
             f"<td class=w>{escape(shape)}</td><td class=n>{f'{size:,}' if size else ''}</td>"
-            f"<td class=n>{cost}</td><td class=w>{'spikes' if binary else ''}</td></tr>"
+            f"<td class=n>{cost}</td></tr>"
         )
     known = a["step_macs"][a["step_macs"] >= 0]
+    total = f"{int(known.sum()):,}" + (" and more" if len(known) < len(rows) else "")
     return (
         '<h2>Model</h2><div class="wide"><table><thead><tr><th>path</th><th>layer</th>'
         "<th>output per step</th><th class=n>parameters</th><th class=n>MACs per step</th>"
-        f"<th>input</th></tr></thead><tbody><tr><td class=w>input</td><td></td>"
-        f"<td class=w>{escape(run.text('input_shape'))}</td><td></td><td></td><td></td></tr>"
+        f"</tr></thead><tbody><tr><td class=w>input</td><td></td>"
+        f"<td class=w>{escape(run.text('input_shape'))}</td><td></td><td></td></tr>"
         f"{''.join(rows)}</tbody><tfoot><tr><td>all</td><td></td><td></td>"
         f"<td class=n>{int(a['step_parameters'].sum()):,}</td>"
-        f"<td class=n>{int(known.sum()):,}</td><td></td></tr></tfoot></table></div>"
+        f"<td class=n>{total}</td></tr></tfoot></table></div>"
         '<p class="muted">MACs are the multiply-accumulates of a dense network of these shapes, '
-        "for one sample and one time step. Where the input is spikes, each is an addition, made "
-        "only when a spike comes.</p>"
+        "for one sample and one time step. Where the input is spikes (*), each is an addition, "
+        "made only when a spike comes.</p>"
     )
 
 
@@ -247,7 +252,7 @@ def _reproduce(run: RunData) -> str:
     if commands:
         text += f"<pre><code>{escape(chr(10).join(commands))}</code></pre>"
     else:
-        text += "<p>The command was not recorded; the settings below hold every value.</p>"
+        text += "<p>The command was not recorded.</p>"
     if run.config_text:
         text += (
             "<details><summary>config.toml</summary>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,9 +156,21 @@ def main(run_dir: Path, which: str = "all", format: str = "svg") -> list[Path]:
     paths = []
     for name, figure in figures.items():
         path = folder / f"{name}.{format}"
-        path.write_bytes(style.save(figure, format))
+        write_bytes(path, style.save(figure, format))
         paths.append(path)
     return paths
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file beside its place and move it there: a reader never sees half of it."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 def _lines(

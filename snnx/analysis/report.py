@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from snnx.analysis import style
 from snnx.analysis.operations import operations
 from snnx.analysis.page import page
-from snnx.analysis.plots import draw
+from snnx.analysis.plots import draw, write_bytes
 from snnx.analysis.raster import chosen_neurons, chosen_samples
 from snnx.analysis.rates import DEAD, SATURATED, Rates, firing_rates
 from snnx.analysis.rundata import DATA_FILE, read_run
@@ -58,7 +59,7 @@ def write_pictures(
     figures = _drawn(run_dir)
     for name, content in figures.items():
         path = folder / f"{name}.svg"
-        path.write_bytes(content)
+        write_bytes(path, content)
         written.append(path)
     written.append(_write_page(run_dir, figures))
     return written
@@ -79,16 +80,14 @@ def _drawn(run_dir: Path) -> dict[str, bytes]:
 def _write_page(run_dir: Path, figures: Mapping[str, bytes]) -> Path:
     path = run_dir / "report.html"
     text = page(read_run(run_dir), {n: f.decode("utf-8") for n, f in figures.items()})
-    path.write_text(text, "utf-8")
+    write_bytes(path, text.encode())
     return path
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the archive beside its place and move it there, so that it is never half there."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **dict(arrays))  # pyright: ignore[reportArgumentType]
-    part.replace(path)
+    file = io.BytesIO()
+    np.savez_compressed(file, **dict(arrays))  # pyright: ignore[reportArgumentType]
+    write_bytes(path, file.getvalue())
 
 
 def _program(session: Any) -> Program:
