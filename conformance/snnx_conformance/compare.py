@@ -23,9 +23,6 @@ Arrays = Mapping[str, np.ndarray]
 NETWORK = Tolerance(1e-5, 1e-4)
 # Ten optimiser steps in smooth mode.
 TRAINING = 1e-4
-# Adam divides by the root of the second moment: where a gradient is close to 0, rounding decides
-# the direction of a step of full size. The elements compared are those above this share of the max.
-ADAM_FLOOR = 1e-3
 # Teacher-forced runs: which spikes may be left out, and how many of them.
 EXCLUDED_SHARE = 1e-4
 # Free runs: flips at most this many times those of float32 against float64 on one backend, plus.

@@ -103,12 +103,12 @@ class ExactNet:
         limit = 1.0 if self.grid < 1.0 else self.grid
         return dyadic(rng, shape, self.grid, limit)
 
-    def batch(self, program: Program) -> Batch:
-        """Return spikes as input [T, N, *F], or a static dyadic image [N, *F]."""
-        rng = self._random(1)
+    def batch(self, program: Program, step: int = 0) -> Batch:
+        """Return spikes as input [T, N, *F], or a static dyadic image [N, *F]; drawn per step."""
+        rng = self._random(1 + step)
         shape = (SAMPLES, *program.input_shape)
         x = dyadic(rng, shape, 0.5) if self.static else bits(rng, (self.steps, *shape), 0.5)
-        y = np.arange(SAMPLES) % CLASSES
+        y = (np.arange(SAMPLES) + step) % CLASSES
         return {"x": x.astype(np.float32), "y": y, "index": np.arange(SAMPLES)}
 
     def _random(self, stream: int) -> Random:
@@ -167,10 +167,24 @@ _TABLE: tuple[tuple[str, str, str, bool, str, int, float, bool], ...] = (
 )
 
 
+def make(
+    wiring: str,
+    kind: str,
+    reset: str,
+    detach: bool,
+    window: str,
+    steps: int,
+    grid: float,
+    static: bool,
+) -> ExactNet:
+    """Return the network of one row of the table."""
+    tied = "detached" if detach else "attached"
+    name = f"{wiring}-{kind}-{reset}-{tied}-{window}-T{steps}{'-static' if static else ''}"
+    model = _WIRINGS[wiring](_neuron(kind, reset, detach, window))
+    return ExactNet(name, model, steps, grid, static)
+
+
 def exact_nets() -> Iterator[ExactNet]:
     """Yield every network of the table."""
-    for wiring, kind, reset, detach, window, steps, grid, static in _TABLE:
-        neuron = _neuron(kind, reset, detach, window)
-        tied = "detached" if detach else "attached"
-        name = f"{wiring}-{kind}-{reset}-{tied}-{window}-T{steps}{'-static' if static else ''}"
-        yield ExactNet(name, _WIRINGS[wiring](neuron), steps, grid, static)
+    for row in _TABLE:
+        yield make(*row)

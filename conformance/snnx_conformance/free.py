@@ -13,7 +13,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from snnx.backend import Backend, load_backend
+from snnx.backend import Backend, Session, load_backend
 from snnx.mode import EVAL
 from snnx_conformance.case import Case, Outcome, reproduce
 from snnx_conformance.compare import FLIP_FACTOR, FLIP_FLOOR, Comparison
@@ -28,11 +28,11 @@ FIRST_FLIP = 1e-3
 Spikes = dict[str, np.ndarray]
 
 
-def _spikes(session: object, net: ZooNet, seed: int, potentials: bool = False) -> Spikes:
+def _spikes(session: Session, net: ZooNet, seed: int, potentials: bool = False) -> Spikes:
     program = program_of(net.name)
     kinds = ("spike", "potential") if potentials else ("spike",)
     taps = tuple(f"{s.path}.{kind}" for s in program.spiking for kind in kinds)
-    return dict(session.forward(net.batch(program, seed), {}, EVAL, taps).taps)  # type: ignore[attr-defined]
+    return dict(session.forward(net.batch(program, seed), {}, EVAL, taps).taps)
 
 
 @cache
