@@ -34,7 +34,7 @@ OPTIMS: dict[str, Optim] = {
     "sgd": Optim(SGD(0.02, momentum=0.9, weight_decay=1e-3), clip_norm=1.0),
     "nesterov": Optim(SGD(0.01, momentum=0.9, nesterov=True)),
     # eps well above the rounding errors of a gradient, whose sign else decides a full step
-    "adam": Optim(Adam(0.01, eps=1e-3)),
+    "adam": Optim(Adam(0.002, eps=1e-3)),
 }
 # Networks trained on a grid: the network, the rounding of its weights and the learning rate.
 ROUNDED: tuple[tuple[ExactNet, RoundedSGD], ...] = (
@@ -127,7 +127,7 @@ def prove(index: int) -> Rounded:
     """Return the reference's run, certified before each of its steps."""
     net, rule = ROUNDED[index]
     program = flatten(net.model)
-    session = _rounded_session(load_backend("numpy"), index, program, "fp64")
+    session = rounded_session(load_backend("numpy"), index, program, "fp64")
     weights, losses, moved, bits = [], [], [], 0.0
     for step in range(ROUNDED_STEPS):
         batch, before = net.batch(program, step), dict(session.export().parameters)
@@ -145,9 +145,10 @@ def prove(index: int) -> Rounded:
     return Rounded(program, weights, losses, bits, moved)
 
 
-def _rounded_session(
+def rounded_session(
     backend: Backend, index: int, program: Program, precision: str = "fp32"
 ) -> Session:
+    """Return a session that trains the network of that row on its grid."""
     net, rule = ROUNDED[index]
     built = backend.build(program, net.parameters(program), precision=precision)
     return backend.session(built, OBJECTIVE, Optim(rule), steps=net.steps)
@@ -159,7 +160,7 @@ def rounded(backend: Backend, index: int, name: str) -> Outcome:
     net, program = ROUNDED[index][0], wanted.program
     late = sum(wanted.moved[ROUNDED_STEPS // 2 :])
     found.require(late > 0, "no weight of the reference moves in the second half: says nothing")
-    session = _rounded_session(backend, index, program)
+    session = rounded_session(backend, index, program)
     for step in range(ROUNDED_STEPS):
         pending = session.step([net.batch(program, step)], {"step": step})
         if (step + 1) % COMPARE_EVERY == 0:
