@@ -35,7 +35,6 @@ MODEL, MOMENTS, CONFIG, STATE = (
     "config.json",
     "train_state.json",
 )
-PICKLES = (b"\x80", b"PK\x03\x04")  # a bare pickle; the zip of torch.save
 
 
 class CheckpointError(ValueError):
@@ -98,7 +97,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     snapshot = checkpoint.snapshot
-    header = {"format": "snnx", "spec_hash": spec_hash()}
+    header = {"spec_hash": spec_hash()}  # one key: safetensors gives several no fixed order
     arrays = {**snapshot.parameters, **snapshot.statistics}
     config = {
         "format": FORMAT,
@@ -212,7 +211,7 @@ def _state(folder: Path) -> dict[str, Any]:
 
 def _verified(path: Path, state: Mapping[str, Any]) -> bytes:
     content = _bytes(path)
-    if content.startswith(PICKLES):
+    if _is_pickle(content):
         raise CheckpointError(
             f"{path}: is a pickle or an archive of one, which is never loaded; a checkpoint of "
             "snnx holds safetensors"
@@ -223,6 +222,12 @@ def _verified(path: Path, state: Mapping[str, Any]) -> bytes:
             f"{path}: does not agree with the hash in {STATE}; the file is truncated or damaged"
         )
     return content
+
+
+def _is_pickle(content: bytes) -> bool:
+    """Tell a bare pickle and the zip of torch.save from safetensors, whose ninth byte is {."""
+    bare = content.startswith(b"\x80") and content[8:9] != b"{"
+    return bare or content.startswith(b"PK\x03\x04")
 
 
 def _bytes(path: Path) -> bytes:
