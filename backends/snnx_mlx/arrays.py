@@ -31,7 +31,7 @@ def to_mlx(array: Any, dtype: mx.Dtype = mx.float32) -> mx.array:
 
 def to_words(array: Any) -> mx.array:
     """Return non-negative whole numbers as uint32, modulo 2^32."""
-    return mx.array((np.asarray(array) % 2**32).astype(np.uint32))
+    return mx.array((np.asarray(array, np.int64) % 2**32).astype(np.uint32))
 
 
 def to_numpy(array: mx.array) -> np.ndarray:
