@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"snnx", "snnx_numpy", "snnx_torch", "snnx_mlx", "snnx_conformance"}
 MUST_HOLD = {
     "snnx/data/digits.npz",
+    "snnx/recipes/digits.toml",
     *(f"{package}/{file}" for package in PACKAGES for file in ("__init__.py", "py.typed")),
 }
 LIGHT = """
