@@ -17,6 +17,7 @@ from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
 from snnx.program import Parameter, Program, Step
 from snnx.random import key_hash
 from snnx_torch import draws
+from snnx_torch.array_layer import array_layer
 from snnx_torch.ops import RULES, Rule
 from snnx_torch.sequence import planned
 
@@ -26,13 +27,13 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """For what a step draws, and under which key. `share` is a constant, or None for a dial."""
+    """For what a step draws, and under which key; `share` is a rate that is no dial."""
 
     kind: str
     key: int
     counter: str
     per_step: bool
-    share: float | None
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def _draw_of(step: Step, how: Run) -> Draw | None:
     if purpose is None:
         return None
     kind = purpose.removeprefix("eval ")
-    share = None
+    share = 0.0
     if kind == "dropout":
         share = float(step.attributes["rate"])
     elif kind == "analog" and "analog" not in step.inputs:
@@ -252,7 +253,7 @@ def _draw(
     elif draw.kind == "dropout":
         share = torch.full((), draw.share, dtype=torch.float32, device=u.device)
         inputs["mask"] = (u >= share).to(x.dtype)
-    elif draw.share is None and item.analog is not None:
+    elif item.analog is not None:
         inputs["mask"] = u < env[item.analog].to(torch.float32)
     else:
         inputs["mask"] = u < torch.full((), draw.share, dtype=torch.float32, device=u.device)
@@ -266,36 +267,3 @@ def _keep(item: Play, outputs: Mapping[str, Tensor], result: Result) -> None:
     for name in ("spike", "potential"):
         if name in outputs:
             result.observed[f"{item.path}.{name}"] = outputs[name]
-
-
-class LayerRule(torch.autograd.Function):
-    """A user's layer that brings its own vjp: apply(layer, names, x, *parameters) -> y."""
-
-    @staticmethod
-    def forward(ctx: Any, layer: Any, names: tuple[str, ...], x: Tensor, *rest: Tensor) -> Tensor:
-        from array_api_compat import torch as xp
-
-        y = layer.forward(xp, x, dict(zip(names, rest, strict=True)))
-        ctx.layer, ctx.names = layer, names
-        ctx.save_for_backward(x, y, *rest)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
-        from array_api_compat import torch as xp
-
-        x, y, *rest = ctx.saved_tensors
-        g_x, g_rest = ctx.layer.vjp(xp, x, dict(zip(ctx.names, rest, strict=True)), y, g)
-        return (None, None, g_x, *(g_rest.get(name) for name in ctx.names))
-
-
-def array_layer(layer: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Run a user's layer: by its own vjp where it has one, else autograd differentiates it."""
-    from array_api_compat import torch as xp
-
-    x = inputs["x"]
-    names = tuple(name for name in inputs if name != "x")
-    rest = [inputs[name].to(x.dtype) for name in names]
-    if layer.vjp is None:
-        return {"y": layer.forward(xp, x, dict(zip(names, rest, strict=True)))}
-    return {"y": LayerRule.apply(layer, names, x, *rest)}

@@ -40,8 +40,8 @@ class Net(nn.Module):
 
     x is [N, *F] with `steps` = T, or [T, N, *F]; y [T, N, *K]. `train()` and `eval()` choose the
     mode; in training the running statistics move. `state` None is rest; what comes back is handed
-    to the next chunk of time. `dials` are numbers by name, or the tensor that `dial_buffer` makes of
-    them: under torch.compile give the tensor, since a Python number that changes compiles again.
+    to the next chunk of time. `dials` are numbers by name, or the tensor that `dial_buffer` makes
+    of them: under torch.compile give the tensor, since a Python number that changes compiles again.
     `index` are the samples' positions in the data set, for random draws.
     """
 

@@ -25,8 +25,8 @@ def device_of(name: str | None) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise BackendError(
-                f"torch: device {name!r} is not here; install a CUDA build of torch and its driver, "
-                'or give device="cpu"'
+                f"torch: device {name!r} is not here; install a CUDA build of torch and the "
+                'driver, or give device="cpu"'
             )
         count = torch.cuda.device_count()
         if (device.index or 0) >= count:
@@ -61,7 +61,7 @@ def set_precision(precision: str, device: torch.device) -> tuple[torch.dtype, to
     wanted = "tf32" if precision == "tf32" else "ieee"
     if _claimed.setdefault(device.type, wanted) != wanted:
         raise BackendError(
-            f"torch: this process already runs float32 as {_claimed[device.type]} on {device.type}; "
+            f"torch: this process runs float32 as {_claimed[device.type]} on {device.type}; "
             f"{precision!r} needs {wanted}: run it in a process of its own"
         )
     torch.backends.cuda.matmul.fp32_precision = wanted

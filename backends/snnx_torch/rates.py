@@ -71,7 +71,8 @@ class RateBackward(torch.autograd.Function):
         return y.clone()
 
     @staticmethod
-    def backward(ctx: Any, g_y: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (g_y,) = grads
         inside, above, weights = ctx.saved_tensors
         steps = g_y.shape[0]
         collapsed = steps * (weights * g_y.to(weights.dtype)).sum(dim=0)

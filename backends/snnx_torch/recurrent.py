@@ -74,7 +74,8 @@ class RecurrentSequence(torch.autograd.Function):
         return (sequence, *observed, c, y.clone(), *(state[name] for name in plan.states))
 
     @staticmethod
-    def backward(ctx: Any, g_y: Tensor, *rest: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        g_y, *rest = grads
         plan, dtype, steps = ctx.plan, ctx.dtype, ctx.steps
         feedback, spikes, last_c, *others = ctx.saved_tensors
         decay = others.pop(0) if ctx.varying else ctx.constant

@@ -144,7 +144,8 @@ class Sequence(torch.autograd.Function):
         return (y, *observed, *(state[name] for name in plan.states))
 
     @staticmethod
-    def backward(ctx: Any, g_y: Tensor, *rest: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        g_y, *rest = grads
         plan, dtype = ctx.plan, ctx.dtype
         x, kept, *others = ctx.saved_tensors
         numbers = dict(zip(plan.numbers, others[: len(plan.numbers)], strict=True))
@@ -178,7 +179,7 @@ class Sequence(torch.autograd.Function):
 
 
 def _kept_spikes(plan: Plan, results: list[dict[str, Any]], y: Tensor, extra: Any) -> Tensor:
-    """Return the spikes for the backward: the output or the imposed ones where they are the same."""
+    """Return the spikes for the backward: the imposed ones or the output where these are them."""
     if plan.extra == "spike":
         return extra
     if plan.emits_spike and (plan.binary or y.dtype == wide(y.dtype)):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +17,10 @@ from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx_torch import core
 from snnx_torch.arrays import parameters_in, parameters_out, to_numpy, to_tensor
+from snnx_torch.compiling import algorithms, compiled
 from snnx_torch.dials import pack, unpack
 from snnx_torch.net import Net, project
-from snnx_torch.update import Update
+from snnx_torch.update import Update, commit
 
 ENDS = (".spike", ".potential")
 
@@ -65,16 +65,6 @@ class TorchSession:
         self.graphs = 0
         self._steps: dict[tuple[Mode, tuple[int, ...]], Callable[..., Any]] = {}
 
-    @contextmanager
-    def _settings(self) -> Iterator[None]:
-        """Deterministic algorithms for the session's own work, where asked for."""
-        before = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(self.deterministic or before)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)
-
     def _move(self, array: Any) -> Tensor:
         """Start the copy of an array to the device: floats in the net's dtype, others int64."""
         array = np.asarray(array)
@@ -89,7 +79,7 @@ class TorchSession:
         x, total = check_batch(self.net.program, self.objective, batch, steps or self.steps)
         tensors = {"x": self._move(x.astype(np.float64) if x.dtype.kind in "iub" else x)}
         tensors |= {k: self._move(batch[k]) for k in ("index", "y")}
-        if batch.get("length") is not None:
+        if "length" in batch:
             tensors["length"] = self._move(batch["length"])
         return tensors, total
 
@@ -104,15 +94,12 @@ class TorchSession:
             self._steps[key] = self._made(*key)
         before = (self.parameters, self.net.statistics(), self.moments)
         buffer = self._buffer(dials)
-        with self._settings():
+        with algorithms(self.deterministic):
             *after, count, report, losses = self._steps[key](
                 *before, self.count, [part for part, _ in moved], buffer
             )
-            with torch.no_grad():
-                for old, new in zip(before, after, strict=True):
-                    if old:
-                        torch._foreach_copy_(list(old.values()), [new[k] for k in old])
-                self.count = count
+            commit(before, after)
+        self.count = count
         return Pending(losses, report, int(dials.get("step", 0)))
 
     def _made(self, mode: Mode, totals: tuple[int, ...]) -> Callable[..., Any]:
@@ -126,22 +113,10 @@ class TorchSession:
         if not self.compile:
             return step
         name = "inductor" if self.compile is True else self.compile
-        inner = torch._dynamo.lookup_backend(name)
+        return compiled(step, name, self._count_graph)
 
-        def counted(graph: Any, inputs: Any) -> Any:
-            self.graphs += 1
-            return inner(graph, inputs)
-
-        compiled = torch.compile(step, fullgraph=True, backend=counted)
-
-        # Python floats of the step are constants of the program; what changes lies in the buffer.
-        settings = {"trace_autograd_ops": True, "specialize_float": True}
-
-        def call(*arrays: Any) -> Any:
-            with torch._dynamo.config.patch(settings):
-                return compiled(*arrays)
-
-        return call
+    def _count_graph(self) -> None:
+        self.graphs += 1
 
     def read(self, pending: Pending) -> dict[str, float]:
         """Wait for the step; FloatingPointError where it was not finite."""
@@ -220,7 +195,7 @@ class TorchSession:
         steps: int | None = None,
     ) -> np.ndarray:
         """Return per-sample losses [copies, N]."""
-        with self._settings(), torch.no_grad():
+        with algorithms(self.deterministic), torch.no_grad():
             out, tensors = self._run(
                 batch,
                 dials,
@@ -246,7 +221,7 @@ class TorchSession:
     ) -> tuple[float, dict[str, np.ndarray]]:
         """Return the mean loss and its gradients by path."""
         leaves = {k: p.detach().requires_grad_() for k, p in self.parameters.items()}
-        with self._settings():
+        with algorithms(self.deterministic):
             out, tensors = self._run(
                 batch, dials, mode or self.train, steps, parameters=leaves, impose=impose
             )
@@ -269,7 +244,7 @@ class TorchSession:
     ) -> Forward:
         """Run the network and return output, taps, state and statistics."""
         observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ENDS))
-        with self._settings(), torch.no_grad():
+        with algorithms(self.deterministic), torch.no_grad():
             out, _ = self._run(
                 batch,
                 dials,

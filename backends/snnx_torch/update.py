@@ -172,3 +172,12 @@ class Update:
             for m in kept:
                 new_moments[f"{path}.{m}"] = out[m]
         return new, new_moments
+
+
+def commit(old: Sequence[Tensors], new: Sequence[Tensors]) -> None:
+    """Copy new tensors into the old ones, whose identity others rely on."""
+    with torch.no_grad():
+        for ours, theirs in zip(old, new, strict=True):
+            if ours:
+                pairs = (list(ours.values()), [theirs[k] for k in ours])
+                torch._foreach_copy_(*pairs)  # type: ignore[attr-defined]
