@@ -117,7 +117,7 @@ class Net(nn.Module):
         state: Mapping[str, Any] | None = None,
         steps: int | None = None,
         dials: Mapping[str, Any] | None = None,
-        index: mx.array | None = None,
+        index: mx.array | np.ndarray | None = None,
     ) -> tuple[mx.array, dict[str, Any]]:
         """Return y [T, N, *K] and the state for the next chunk of time."""
         program = self.program
@@ -134,7 +134,8 @@ class Net(nn.Module):
             x = (x[None] if static else x).astype(mx.float32)
             total = (steps or 1) if static else x.shape[0]
             mode = train_mode(program) if self.training else EVAL
-            order = to_words(np.arange(x.shape[1])) if index is None else index.astype(mx.uint32)
+            order = np.arange(x.shape[1]) if index is None else index
+            order = order.astype(mx.uint32) if isinstance(order, mx.array) else to_words(order)
             parameters, statistics = self.arrays()
             out = core.run(
                 program,

@@ -33,7 +33,7 @@ class MlxSession:
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.train_step = TrainStep(net, objective, optim)
         self.compiled = _choose(compile, net.device)
-        self._functions: dict[tuple[Mode, tuple[int, ...]], Callable[..., Any]] = {}
+        self._functions: dict[tuple[Mode, tuple[tuple[int, bool], ...]], Callable[..., Any]] = {}
         with mx.stream(net.device):
             self.moments: Tree = {
                 f"{p.path}.{m}": mx.zeros(p.shape)
@@ -56,13 +56,14 @@ class MlxSession:
             arrays["length"] = to_mlx(length)
         return arrays, total
 
-    def _function(self, mode: Mode, totals: tuple[int, ...]) -> Callable[..., Any]:
-        """Return the step for parts of these numbers of time steps, compiled once."""
-        function = self._functions.get((mode, totals))
+    def _function(self, mode: Mode, parts: list[tuple[Tree, int]]) -> Callable[..., Any]:
+        """Return the step for parts of these time steps, with or without lengths; compiled once."""
+        key = (mode, tuple((total, "length" in batch) for batch, total in parts))
+        function = self._functions.get(key)
         if function is None:
-            function = partial(self.train_step, mode, totals)
+            function = partial(self.train_step, mode, tuple(total for _, total in parts))
             function = mx.compile(function) if self.compiled else function
-            self._functions[mode, totals] = function
+            self._functions[key] = function
         return function
 
     def step(self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None) -> Pending:
@@ -70,8 +71,7 @@ class MlxSession:
         values = check_dials(self.train_step.known, dials)
         with mx.stream(self.net.device):
             ready = [self._batch(part, None) for part in parts]
-            totals = tuple(total for _, total in ready)
-            function = self._function(mode or self.train_step.mode, totals)
+            function = self._function(mode or self.train_step.mode, ready)
             batches = [batch for batch, _ in ready]
             words = self.train_step.dials.fill(values)
             parameters, statistics, self.moments, self.count, figures = function(

@@ -76,6 +76,9 @@ class TrainStep:
             out = self.run(how, values, statistics, batch, **more)
             return mx.sum(self.losses(batch, out.y)) / samples, out.y, out.statistics
 
+        if not parameters:
+            value, y, moved = loss(parameters)
+            return value, {}, y, moved
         (value, y, moved), grads = mx.value_and_grad(loss)(parameters)
         return value, grads, y, moved
 
@@ -108,7 +111,7 @@ class TrainStep:
             loss, correct = loss + value, correct + self.correct(part, y)
             grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
         squares = [nested_sum(g * g, g.ndim) for g in grads.values()]
-        norm = mx.sqrt(mx.sum(mx.stack(squares)))
+        norm = mx.sqrt(sum(squares, start=mx.array(0.0)))
         finite = mx.logical_and(mx.isfinite(loss), mx.isfinite(norm))
         updated, new_moments = self._update(parameters, grads, norm, moments, count + 1, dials)
 
