@@ -50,11 +50,9 @@ def custom_op(forward: Function, backward: Callable[..., Sequence[mx.array]]) ->
 
     Raises: TypeError, ValueError as said, when the gradient is traced.
     """
-    function = mx.custom_function(forward)
     name = getattr(forward, "__qualname__", "custom op")
 
-    @function.vjp
-    def _(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+    def checked(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         inputs = primals if isinstance(primals, tuple | list) else (primals,)
         g = cotangents if isinstance(cotangents, tuple | list) else (cotangents,)
         y = outputs if isinstance(outputs, tuple | list) else (outputs,)
@@ -72,6 +70,14 @@ def custom_op(forward: Function, backward: Callable[..., Sequence[mx.array]]) ->
         for i, a in enumerate(inputs):
             if not isinstance(a, mx.array):
                 raise TypeError(f"{name}: input {i} is {type(a).__name__}, not an MLX array")
+        function = mx.custom_function(forward)
+        stream = mx.default_stream(mx.default_device())
+
+        @function.vjp
+        def _(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+            with mx.stream(stream):  # the network's device, wherever the gradient is asked for
+                return checked(primals, cotangents, outputs)
+
         return function(*inputs)
 
     return call

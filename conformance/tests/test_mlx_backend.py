@@ -116,6 +116,21 @@ def test_a_wrong_gradient_is_refused(gradients: Callable[..., Any], wrong: str) 
         mx.grad(lambda a, b: mx.sum(op(a, b)[0]), argnums=(0, 1))(mx.ones(3), mx.array(2.0))
 
 
+def test_a_gradient_is_taken_where_the_forward_ran() -> None:
+    place, seen = mx.new_stream(mx.cpu), []
+
+    def backward(inputs: Any, g: Any, y: Any) -> Any:
+        seen.append(mx.default_stream(mx.default_device()))
+        return (2.0 * g[0],)
+
+    def double(a: Any) -> Any:
+        with mx.stream(place):
+            return mx.sum(custom_op(lambda a: (2.0 * a,), backward)(a)[0])
+
+    np.testing.assert_array_equal(mx.grad(double)(mx.ones(3)), np.full(3, 2.0))
+    assert seen == [place]
+
+
 def test_only_arrays_enter_a_custom_op() -> None:
     op = custom_op(lambda a, b: (a * b,), lambda inputs, g, y: (g[0], g[0]))
     with pytest.raises(TypeError, match="input 1 is float"):
