@@ -70,6 +70,5 @@ class Case:
 def reproduce(case: Case) -> str:
     """Return the command that runs one case alone."""
     return (
-        f"reproduce: pytest --pyargs snnx_conformance --snnx-backend={case.backend} "
-        f"-k '{case.name}'"
+        f"reproduce: snnx conform --backends {case.backend} --level {case.level} --case {case.name}"
     )

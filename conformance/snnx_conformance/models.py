@@ -29,7 +29,6 @@ from snnx_conformance.reference import (
     COUNTERS,
     SMOOTH,
     Observed,
-    nets,
     observe,
     oracle,
     played_inputs,
@@ -172,8 +171,3 @@ def cases(backend: Backend, quick: bool = False) -> Iterator[Case]:
             yield Case("models", name, backend.name, partial(compute, backend, net, name))
     if not quick:
         yield from free.cases(backend)
-
-
-def case_names() -> tuple[str, ...]:
-    """Return the names of the networks."""
-    return tuple(nets())
