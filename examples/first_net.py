@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> float:
         net,
         "digits",
         objective=snnx.TET(),
+        optim=snnx.Optim(snnx.Adam(lr=0.01)),
         steps=chosen.steps,
         epochs=chosen.epochs,
         backend=chosen.backend,

@@ -60,7 +60,8 @@ def main(arguments: list[str] | None = None) -> float:
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         data = from_npz(str(write(Path(folder) / "pulses.npz")))
-    result = snnx.fit(model(), data, epochs=chosen.epochs, backend=chosen.backend)
+    optim = snnx.Optim(snnx.Adam(lr=0.01))
+    result = snnx.fit(model(), data, optim=optim, epochs=chosen.epochs, backend=chosen.backend)
     print(f"test accuracy {result.test_accuracy:.4f} ({data.label} data)")
     return result.test_accuracy
 

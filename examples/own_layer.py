@@ -50,7 +50,8 @@ def main(arguments: list[str] | None = None) -> float:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--epochs", type=int, default=10)
     chosen = parser.parse_args(arguments)
-    result = snnx.fit(model(), "digits", epochs=chosen.epochs, backend=chosen.backend)
+    optim = snnx.Optim(snnx.Adam(lr=0.01))
+    result = snnx.fit(model(), "digits", optim=optim, epochs=chosen.epochs, backend=chosen.backend)
     print(f"test accuracy {result.test_accuracy:.4f}")
     return result.test_accuracy
 

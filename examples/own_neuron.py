@@ -67,7 +67,12 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     accuracy = {}
     for neuron in (AdaptiveLIF(surrogate=surrogate), QuadraticIF(surrogate=surrogate)):
         result = snnx.fit(
-            model(neuron), "digits", steps=6, epochs=chosen.epochs, backend=chosen.backend
+            model(neuron),
+            "digits",
+            optim=snnx.Optim(snnx.Adam(lr=0.01)),
+            steps=6,
+            epochs=chosen.epochs,
+            backend=chosen.backend,
         )
         name = type(neuron).__name__
         accuracy[name] = result.test_accuracy

@@ -10,9 +10,9 @@ import argparse
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers
-from first_net import model
 
 import snnx
+from first_net import model
 from snnx.data import Batches, load
 
 

@@ -8,9 +8,9 @@ python examples/train_torch.py
 import argparse
 
 import torch
-from first_net import model
 
 import snnx
+from first_net import model
 from snnx.data import Batches, load
 
 

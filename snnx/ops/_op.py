@@ -134,22 +134,22 @@ MEANING = (  # what the ops compute with, besides their own files
     "snnx.surrogate",
     "snnx.neurons",
     "snnx.trace",
-    "snnx.ops._cases",
-    "snnx.ops._neuron_samples",
     "snnx.ops._windows",
     "snnx.ops._xp",
 )
+DRAWN = ("snnx.ops._cases", "snnx.ops._neuron_samples")  # what the cases are made with
 
 
-def op_table_hash(ops: Mapping[str, Op]) -> str:
-    """Return the sha256 of every op's signature, code, tolerances and differentiable inputs.
+def op_table_hash(ops: Mapping[str, Op], cases: bool = True) -> str:
+    """Return the sha256 of the ops' signatures, code, tolerances and differentiable inputs.
 
     Code is the source of the op's module without docstrings, comments on lines of their own and
-    empty lines, and that of the modules in `MEANING`. Checkpoints and conformance records carry
-    it: two records are compared only under equal specs.
+    empty lines, and that of the modules in `MEANING`; with `cases` also what draws the samples.
+    Checkpoints and conformance records carry the hash of the whole table: two records are compared
+    only under equal specs. The hash of some ops alone says whether a result that used them stands.
     """
     digest = hashlib.sha256()
-    for name in MEANING:
+    for name in (*MEANING, *(DRAWN if cases else ())):
         digest.update(_code(importlib.import_module(name)).encode())
     for name in sorted(ops):
         op = ops[name]
