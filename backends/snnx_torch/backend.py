@@ -26,11 +26,13 @@ class TorchBackend:
     """PyTorch on CPU, CUDA or MPS: forward by its own rules, gradients by autograd."""
 
     name = "torch"
-    dtypes = frozenset(DTYPES)
     precisions = PRECISIONS
 
     def __init__(self, device: str = "cpu") -> None:
+        """`device` is where single ops run; a network chooses its own in `build`."""
         self.device = device
+        self.dtypes = frozenset(DTYPES) - ({"float64"} if device == "mps" else set())
+        self._proven = False
 
     @property
     def ops(self) -> frozenset[str]:
@@ -93,8 +95,11 @@ class TorchBackend:
         return RULES[op.name]
 
     def _tensors(self, op: Op, inputs: Arrays, dtype: str) -> dict[str, Tensor]:
-        if dtype not in DTYPES:
-            raise BackendError(f"torch: dtype is one of {sorted(DTYPES)}, not {dtype!r}")
+        if dtype not in self.dtypes:
+            raise BackendError(f"torch: dtype is one of {sorted(self.dtypes)}, not {dtype!r}")
+        if not self._proven:
+            set_precision("fp32", device_of(self.device))
+            self._proven = True
         op.check_inputs(inputs)
         tensors = {k: to_tensor(v, DTYPES[dtype], self.device) for k, v in inputs.items()}
         if op.name == "conv2d":

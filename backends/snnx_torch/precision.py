@@ -59,17 +59,20 @@ def set_precision(precision: str, device: torch.device) -> tuple[torch.dtype, to
     if precision == "fp64" and device.type == "mps":
         raise BackendError('torch: mps has no float64; use device="cpu" or precision="fp32"')
     wanted = "tf32" if precision == "tf32" else "ieee"
-    if _claimed.setdefault(device.type, wanted) != wanted:
+    if _claimed.get(device.type, wanted) != wanted:
         raise BackendError(
             f"torch: this process runs float32 as {_claimed[device.type]} on {device.type}; "
             f"{precision!r} needs {wanted}: run it in a process of its own"
         )
-    torch.backends.cuda.matmul.fp32_precision = wanted
-    torch.backends.cudnn.conv.fp32_precision = wanted  # type: ignore[attr-defined]
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.fp32_precision = wanted
+        torch.backends.cudnn.conv.fp32_precision = wanted  # type: ignore[attr-defined]
+        torch.backends.cudnn.rnn.fp32_precision = wanted  # type: ignore[attr-defined]
     if device.type == "cpu":
-        torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
-        torch.backends.mkldnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        torch.backends.mkldnn.matmul.fp32_precision = wanted  # type: ignore[attr-defined]
+        torch.backends.mkldnn.conv.fp32_precision = wanted  # type: ignore[attr-defined]
     prove(wanted, device)
+    _claimed[device.type] = wanted
     if precision == "fp64":
         return torch.float64, None
     return torch.float32, torch.bfloat16 if precision == "bf16" else None

@@ -69,7 +69,8 @@ class TorchSession:
         """Start the copy of an array to the device: floats in the net's dtype, others int64."""
         array = np.asarray(array)
         whole = array.dtype.kind in "iub"
-        host = torch.from_numpy(np.ascontiguousarray(array.astype(np.int64) if whole else array))
+        array = array.astype(np.int64) if whole else array
+        host = torch.from_numpy(np.require(array, requirements=("C", "W")))
         host = host if whole else host.to(self.net.dtype)
         if self.net.device.type == "cuda":
             host = host.pin_memory()

@@ -14,6 +14,7 @@ from snnx import random
 from snnx.backend import BackendError, load_backend
 from snnx.building import initial_parameters
 from snnx.mode import Mode
+from snnx.ops import OPS, Op, Sample
 
 torch = pytest.importorskip("torch")
 
@@ -101,6 +102,24 @@ def assert_close(found: Any, wanted: Any, limit: float = 1e-5) -> None:
     for name, array in wanted.items():
         scale = max(float(np.max(np.abs(array))), 1e-3)
         assert float(np.max(np.abs(found[name] - array))) <= limit * scale, name
+
+
+CASES = [pytest.param(op, s, id=f"{op.name}-{s.name}") for op in OPS.values() for s in op.samples()]
+
+
+@pytest.mark.parametrize(("op", "sample"), CASES)
+def test_an_op_and_its_gradients_equal_the_spec(op: Op, sample: Sample) -> None:
+    inputs = {k: np.asarray(v) for k, v in sample.inputs.items()}
+    wanted = op.forward(np, inputs, sample.attributes)
+    given = (
+        {k: np.asarray(sample.cotangents.get(k, 0 * y)) for k, y in wanted.items()}
+        if (sample.cotangents is not None)
+        else {k: rng.integers(-4, 5, np.shape(y)) * 0.25 for k, y in wanted.items()}
+    )
+    gradients = op.vjp(np, inputs, sample.attributes, wanted, given)
+    found = backend.run(op, inputs, sample.attributes, "float64")
+    assert_close(found, wanted, 1e-12)
+    assert_close(backend.vjp(op, inputs, sample.attributes, "float64", given), gradients, 1e-11)
 
 
 def test_steps_equal_the_reference() -> None:
@@ -435,6 +454,16 @@ def test_bf16_stores_activations_in_16_bits_and_weights_in_32() -> None:
     ours = session(tiny(), precision="bf16")
     first = [ours.read(ours.step([batch((4, 4, 1))], {}))["loss"] for _ in range(2)]
     assert np.all(np.isfinite(first))
+
+
+def test_autocast_runs_the_net_in_16_bits() -> None:
+    made = net(small()).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = made(torch.rand(4, 4, 4, 2), steps=2)
+    assert y.dtype == torch.bfloat16
+    assert {v.dtype for k, arrays in state.items() if k != "t" for v in arrays} == {torch.float32}
+    y.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in made.parameters())
 
 
 def test_deterministic_algorithms_hold_for_the_sessions_work_only() -> None:

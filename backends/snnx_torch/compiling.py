@@ -1,0 +1,42 @@
+"""torch.compile and torch's algorithm settings, for the length of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch._dynamo
+
+# Gradients are taken inside the compiled step, and the Python floats of a program are constants of
+# it: whatever changes lies in the dial buffer.
+_SETTINGS = {"trace_autograd_ops": True, "specialize_float": True}
+
+
+def compiled(step: Callable[..., Any], name: str, count: Callable[[], None]) -> Callable[..., Any]:
+    """Return the step as one graph of torch.compile's backend `name`; each graph calls `count`."""
+    inner = torch._dynamo.lookup_backend(name)
+
+    def counted(graph: Any, inputs: Any) -> Any:
+        count()
+        return inner(graph, inputs)
+
+    whole = torch.compile(step, fullgraph=True, backend=counted)
+
+    def call(*arrays: Any) -> Any:
+        with torch._dynamo.config.patch(_SETTINGS):
+            return whole(*arrays)
+
+    return call
+
+
+@contextmanager
+def algorithms(deterministic: bool) -> Iterator[None]:
+    """Use deterministic algorithms inside, where asked for."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
