@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from snnx.data.draws import Draws
 
 Layout: TypeAlias = Literal["NF", "TNF"]
 Split: TypeAlias = Literal["train", "test"]
@@ -29,7 +32,7 @@ class Dataset:
     Layout "NF" is static input x [N, *F], which a model repeats over its time steps; "TNF" is a
     sequence x [T, N, *F], in which `lengths` [N] may give the valid steps of each padded sample.
     Labels y [N] are classes 0, 1, ... Any real numeric dtype may be stored; batches are float32.
-    Values are used as they are: nothing is scaled.
+    A batch holds x / `full_scale`: 255 for images of bytes; 1 leaves values as they are.
 
     `label` says what the data are, and goes into every result: "real", "semi-synthetic" (real
     recordings, simulated sensor), "synthetic", or "unstated" where nobody said.
@@ -48,6 +51,7 @@ class Dataset:
     lengths_test: Array | None = None
     source: str = ""
     licence: str = ""
+    full_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.layout not in get_args(Layout):
@@ -59,6 +63,11 @@ class Dataset:
             raise DataError(
                 f"data set {self.name!r}: label must be one of {', '.join(get_args(Label))}, "
                 f"got {self.label!r}"
+            )
+        if not 0.0 < self.full_scale < float("inf"):
+            raise DataError(
+                f"data set {self.name!r}: full_scale must be a positive number, "
+                f"got {self.full_scale}"
             )
         for split in get_args(Split):
             _check_split(self, split)
@@ -85,6 +94,13 @@ class Dataset:
         """The number of samples in a split."""
         return len(self.arrays(split)[1])
 
+    def take(self, split: Split, draws: Draws) -> tuple[Array, Array, Array | None]:
+        """x, y and the lengths, or None, of the samples at `draws.index`, as they are stored."""
+        x, y, lengths = self.arrays(split)
+        positions = draws.index
+        some = None if lengths is None else lengths[positions]
+        return np.take(x, positions, len(self.layout) - 2), y[positions], some
+
     @property
     def features(self) -> tuple[int, ...]:
         """The shape *F of one sample at one time step: what a model's `Input` must say."""
@@ -97,8 +113,10 @@ class Dataset:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256, in hex, of layout, dtypes, shapes and bytes (little-endian) of all arrays."""
+        """SHA-256, in hex, of layout, scale, dtypes, shapes, little-endian bytes of all arrays."""
         digest = hashlib.sha256(f"snnx data 1 {self.layout}".encode())
+        if self.full_scale != 1.0:
+            digest.update(f" / {self.full_scale!r}".encode())
         for split in get_args(Split):
             for name, array in zip(("x", "y", "lengths"), self.arrays(split), strict=True):
                 if array is None:

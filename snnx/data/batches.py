@@ -9,7 +9,10 @@ from typing import NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from snnx.data.arrays import Dataset, Split
+from snnx.data.arrays import Split
+from snnx.data.augment import Augmentation
+from snnx.data.draws import Draws
+from snnx.data.lazy import Source
 from snnx.random import permutation
 
 
@@ -34,15 +37,20 @@ class Batches:
     that of the data. The last batch is shorter when N is no multiple of `batch_size`, and left out
     with `drop_last`.
 
+    Without `augment`, x is what is stored divided by the data set's `full_scale`. With it, x is
+    what the augmentation of this split makes of the stored values, by draws of (seed, epoch,
+    index).
+
     Raises: ValueError if a batch would be empty or the split has none.
     """
 
-    dataset: Dataset
+    dataset: Source
     split: Split
     batch_size: int
     seed: int = 0
     shuffle: bool = True
     drop_last: bool = False
+    augment: Augmentation | None = None
 
     def __post_init__(self) -> None:
         samples = self.dataset.size(self.split)
@@ -66,17 +74,18 @@ class Batches:
             return np.arange(samples)
         return permutation(self.seed, "shuffle", self.split, samples, epoch)
 
-    def take(self, positions: NDArray[np.int64]) -> Batch:
-        """The batch of the samples at these positions."""
-        x, y, lengths = self.dataset.arrays(self.split)
-        axis = len(self.dataset.layout) - 2
-        batch: Batch = {
-            "x": np.take(x, positions, axis).astype(np.float32, order="C", copy=False),
-            "y": y[positions].astype(np.int64),
-            "index": positions.astype(np.uint32),
-        }
+    def take(self, positions: NDArray[np.int64], epoch: int = 0) -> Batch:
+        """The batch of the samples at these positions, as an epoch sees them."""
+        draws = Draws(self.seed, epoch, positions, self.split)
+        x, y, lengths = self.dataset.take(self.split, draws)
+        if self.augment is not None:
+            x = self.augment(x, draws)
+        x = x.astype(np.float32, order="C", copy=False)
+        if self.augment is None and self.dataset.full_scale != 1.0:
+            x = x / np.float32(self.dataset.full_scale)
+        batch: Batch = {"x": x, "y": y.astype(np.int64), "index": positions.astype(np.uint32)}
         if lengths is not None:
-            batch["length"] = lengths[positions].astype(np.int64)
+            batch["length"] = lengths.astype(np.int64)
         return batch
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -86,8 +95,9 @@ class Batches:
         """
         if not 0 <= start <= len(self):
             raise ValueError(f"Batches: start must lie in 0 .. {len(self)}, got {start}")
-        return self._from(self.order(epoch), start)
+        return self._from(epoch, start)
 
-    def _from(self, order: NDArray[np.int64], start: int) -> Iterator[Batch]:
+    def _from(self, epoch: int, start: int) -> Iterator[Batch]:
+        order = self.order(epoch)
         for i in range(start, len(self)):
-            yield self.take(order[i * self.batch_size : (i + 1) * self.batch_size])
+            yield self.take(order[i * self.batch_size : (i + 1) * self.batch_size], epoch)
