@@ -1,0 +1,430 @@
+"""Readers of other people's files, on small files in the true layout, good and damaged."""
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnx import data
+from snnx.data import Batches, DataError
+from snnx.data.aedat import read_aedat2, read_aedat3, read_gesture_labels
+from snnx.data.cifar import CIFAR10
+from snnx.data.draws import Draws
+from snnx.data.idx import PARTS, read_idx
+from snnx.data.recordings import CIFAR10_CLASSES
+from snnx.data.shd import read_shd
+from snnx.data.ts import read_ts
+
+PIXELS = (np.arange(5 * 28 * 28) % 251).astype(np.uint8).reshape(5, 28, 28)
+
+
+def idx(array: np.ndarray) -> bytes:
+    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.astype(np.uint8).tobytes()
+
+
+def write_mnist(root: Path, suffix: str = "", dotted: bool = False) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    arrays = (PIXELS[:3], np.array([0, 9, 1]), PIXELS[3:], np.array([2, 3]))
+    for part, array in zip(PARTS.values(), arrays, strict=True):
+        name = part.replace("-idx", ".idx") if dotted else part
+        content = gzip.compress(idx(array), mtime=0) if suffix else idx(array)
+        (root / f"{name}{suffix}").write_bytes(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dotted", "folder"), [("", False, ""), (".gz", False, "raw"), ("", True, "data")]
+)
+def test_mnist_is_read_from_any_folder_gzipped_or_not(
+    tmp_path: Path, suffix: str, dotted: bool, folder: str
+) -> None:
+    write_mnist(tmp_path / folder, suffix, dotted)
+    found = data.load("mnist", root=tmp_path)
+    assert np.array_equal(found.x_train[..., 0], PIXELS[:3])
+    assert found.y_train.tolist() == [0, 9, 1]
+    assert found.y_test.tolist() == [2, 3]
+    assert (found.label, found.features, found.full_scale) == ("real", (28, 28, 1), 255.0)
+    batch = next(iter(Batches(found, "train", 3, shuffle=False).epoch(0)))
+    assert np.array_equal(batch["x"][..., 0], PIXELS[:3] / np.float32(255))
+
+
+def damaged(content: bytes) -> dict[str, tuple[bytes, str]]:
+    return {
+        "truncated": (content[:-1], "truncated"),
+        "longer": (content + b"\0", "goes on"),
+        "no header": (content[:3], "truncated"),
+        "other magic": (b"\1" + content[1:], "no IDX file"),
+        "floats": (content[:2] + b"\x0d" + content[3:], "unsigned bytes"),
+        "other axes": (content[:3] + b"\1" + content[4:], "3 axes"),
+        "empty axis": (content[:4] + bytes(4) + content[8:], "empty"),
+        "huge": (content[:4] + b"\xff\xff\xff\xff" * 3, "memory"),
+        "cut gzip": (gzip.compress(content)[:-12], "truncated or damaged"),
+        "broken gzip": (b"\x1f\x8b" + content, "truncated or damaged"),
+    }
+
+
+@pytest.mark.parametrize("damage", list(damaged(idx(PIXELS))))
+def test_a_damaged_idx_file_is_named(tmp_path: Path, damage: str) -> None:
+    content, message = damaged(idx(PIXELS))[damage]
+    path = tmp_path / "images"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_idx(path, 3)
+    assert str(path) in str(error.value)
+
+
+def test_mnist_checks_labels_and_counts(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    labels = tmp_path / PARTS["y_train"]
+    labels.write_bytes(idx(np.array([0, 10, 1])))
+    with pytest.raises(DataError, match=r"0 \.\. 9, got 10 at 1"):
+        data.load("mnist", root=tmp_path)
+    labels.write_bytes(idx(np.array([0, 1])))
+    with pytest.raises(DataError, match="2 labels for the 3 images"):
+        data.load("mnist", root=tmp_path)
+
+
+def write_cifar(root: Path, names: tuple[str, ...], label_bytes: int = 1) -> np.ndarray:
+    root.mkdir(parents=True, exist_ok=True)
+    planes = (np.arange(2 * 3 * 32 * 32) % 253).astype(np.uint8).reshape(2, 3, 32, 32)
+    for i, name in enumerate(names):
+        rows = [bytes([7] * (label_bytes - 1) + [i + n]) + planes[n].tobytes() for n in range(2)]
+        (root / name).write_bytes(b"".join(rows))
+    return planes
+
+
+def test_cifar10_is_read_with_its_planes_last(tmp_path: Path) -> None:
+    planes = write_cifar(tmp_path / "cifar-10-batches-bin", CIFAR10.train + CIFAR10.test)
+    found = data.load("cifar10", root=tmp_path)
+    assert found.x_train.shape == (10, 32, 32, 3)
+    assert np.array_equal(found.x_train[:2], planes.transpose(0, 2, 3, 1))
+    assert found.y_train.tolist() == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5]
+    assert found.y_test.tolist() == [5, 6]
+
+
+def test_cifar100_takes_the_fine_label(tmp_path: Path) -> None:
+    write_cifar(tmp_path, ("train.bin", "test.bin"), 2)
+    found = data.load("cifar100", root=tmp_path)
+    assert found.y_train.tolist() == [0, 1]
+    assert found.y_test.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("folder", ["", "cifar-10-batches-py"])
+def test_the_python_version_of_cifar_is_refused(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "data_batch_1").write_bytes(b"\x80\x02}q\x01.")
+    with pytest.raises(DataError, match=r"never loaded.*cifar-10-binary\.tar\.gz"):
+        data.load("cifar10", root=tmp_path)
+
+
+def test_a_cut_or_mislabelled_cifar_file_is_named(tmp_path: Path) -> None:
+    write_cifar(tmp_path, CIFAR10.train + CIFAR10.test)
+    path = tmp_path / "data_batch_3.bin"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=r"data_batch_3\.bin: must be records of 3073 bytes"):
+        data.load("cifar10", root=tmp_path)
+    path.write_bytes(bytes([10]) + whole[1:])
+    with pytest.raises(DataError, match=r"0 \.\. 9, got 10 in record 0"):
+        data.load("cifar10", root=tmp_path)
+
+
+def save_image(path: Path, value: int, size: tuple[int, int] = (64, 64)) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.fromarray(np.full((*size, 3), value, np.uint8)).save(path, "PNG")
+
+
+def write_tiny(root: Path) -> None:
+    for wnid, value in (("n02", 20), ("n01", 10)):
+        for i in range(2):
+            save_image(root / "train" / wnid / "images" / f"{wnid}_{i}.JPEG", value + i)
+    save_image(root / "val" / "images" / "val_0.JPEG", 77)
+    (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t62\t62\n")
+    (root / "wnids.txt").write_text("n02\nn01\n")
+
+
+def test_tiny_imagenet_is_read_lazily_and_whole(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "tiny-imagenet-200")
+    lazy = data.source("tiny-imagenet", root=tmp_path)
+    assert isinstance(lazy, data.Lazy)
+    assert lazy.features == (64, 64, 3)
+    batch = next(iter(Batches(lazy, "train", 4, shuffle=False).epoch(0)))
+    assert (batch["x"][:, 0, 0, 0] * 255).round().tolist() == [10, 11, 20, 21]
+    assert batch["y"].tolist() == [0, 0, 1, 1]
+    whole = data.load("tiny-imagenet", root=tmp_path)
+    assert whole.y_test.tolist() == [1]
+    assert whole.x_test[0, 0, 0].tolist() == [77, 77, 77]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("val_0.JPEG\tn09\t0\n", "line 1"),
+        ("../x.JPEG\tn01\n", "line 1"),
+        ("a.JPEG\tn01\n", "missing"),
+    ],
+)
+def test_bad_val_annotations_are_named(tmp_path: Path, line: str, message: str) -> None:
+    write_tiny(tmp_path)
+    (tmp_path / "val" / "val_annotations.txt").write_text(line)
+    with pytest.raises(DataError, match=message):
+        data.load("tiny-imagenet", root=tmp_path)
+
+
+def write_imagenet(root: Path) -> None:
+    for part in ("train", "val"):
+        for i, wnid in enumerate(("n01", "n02")):
+            save_image(root / part / wnid / "a.JPEG", 10 * i + 5, (40, 60))
+
+
+def test_imagenet_crops_by_draws_in_training_only(tmp_path: Path) -> None:
+    write_imagenet(tmp_path)
+    lazy = data.source("imagenet", root=tmp_path, side=28)
+    assert lazy.hash == data.source("imagenet", root=tmp_path, side=28).hash
+    x, y, _ = lazy.take("test", Draws(0, 0, np.arange(2), "test"))
+    assert x.shape == (2, 28, 28, 3)
+    assert x.dtype == np.uint8
+    assert y.tolist() == [0, 1]
+    assert set(x[1].ravel()) == {15}
+    batches = Batches(lazy, "train", 2, seed=3, augment=data.augmentation("imagenet", "imagenet"))
+    assert next(iter(batches.epoch(0)))["x"].shape == (2, 28, 28, 3)
+    with pytest.raises(DataError, match="draws its samples anew"):
+        data.load("imagenet", root=tmp_path)
+
+
+def test_folders_that_are_no_imagenet_are_named(tmp_path: Path) -> None:
+    write_imagenet(tmp_path)
+    save_image(tmp_path / "val" / "n07" / "a.JPEG", 0)
+    with pytest.raises(DataError, match="train has no class 'n07'"):
+        data.source("imagenet", root=tmp_path)
+    (tmp_path / "val" / "n07" / "a.JPEG").unlink()
+    (tmp_path / "val" / "n07").rmdir()
+    (tmp_path / "val" / "n02" / "a.JPEG").write_bytes(b"\xff\xd8\xff\xe0 no image")
+    lazy = data.source("imagenet", root=tmp_path)
+    with pytest.raises(DataError, match=r"n02.*a\.JPEG: cannot be decoded"):
+        lazy.take("test", Draws(0, 0, np.arange(2), "test"))
+
+
+def aedat2(events: list[tuple[int, int, int, int]]) -> bytes:
+    """(t, x, y, p) as the sensor's chip writes them."""
+    words = [w for t, x, y, p in events for w in (y << 8 | (127 - x) << 1 | (1 - p), t)]
+    header = b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n# created by a test\r\n"
+    return header + struct.pack(f">{len(words)}I", *words)
+
+
+def aedat3(events: list[tuple[int, int, int, int]], overflow: int = 0) -> bytes:
+    """The same as a special packet, and a polarity packet whose last event is invalid."""
+    words = [w for t, x, y, p in events for w in (x << 17 | y << 2 | p << 1 | 1, t)]
+    words += [5 << 17 | 5 << 2, 9]
+    header = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+    count = len(words) // 2
+    special = struct.pack("<HHIIIIII", 0, 1, 8, 4, 0, 1, 1, 1) + bytes(8)
+    polarity = struct.pack("<HHIIIIII", 1, 1, 8, 4, overflow, count + 3, count, count - 1)
+    return header + special + polarity + struct.pack(f"<{len(words)}I", *words)
+
+
+EVENTS = [(0, 0, 0, 1), (10, 127, 0, 0), (20, 3, 127, 1), (30, 64, 65, 0), (40, 35, 35, 1)]
+
+
+@pytest.mark.parametrize(("write", "read"), [(aedat2, read_aedat2), (aedat3, read_aedat3)])
+def test_aedat_bits_are_unpacked(tmp_path: Path, write: Any, read: Any) -> None:
+    path = tmp_path / "a.aedat"
+    path.write_bytes(write(EVENTS))
+    found = read(path)
+    assert list(zip(found.t, found.x, found.y, found.p, strict=True)) == EVENTS
+    path.write_bytes(write(EVENTS)[:-3])
+    with pytest.raises(DataError, match=r"a\.aedat: is truncated"):
+        read(path)
+    path.write_bytes(b"#!AER-DAT1.0\r\n")
+    with pytest.raises(DataError, match="is no AEDAT"):
+        read(path)
+
+
+def test_aedat3_counts_overflows_of_its_clock(tmp_path: Path) -> None:
+    path = tmp_path / "a.aedat"
+    path.write_bytes(aedat3(EVENTS, overflow=2))
+    assert read_aedat3(path).t.tolist() == [t + 2**32 for t, *_ in EVENTS]
+
+
+def test_impossible_aedat_content_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.aedat"
+    path.write_bytes(aedat2([(0, 0, 0, 1)])[:-8] + struct.pack(">II", 1 << 20, 0))
+    with pytest.raises(DataError, match="address 0x100000"):
+        read_aedat2(path)
+    path.write_bytes(aedat3([(0, 128, 0, 1)]))
+    with pytest.raises(DataError, match="x = 128"):
+        read_aedat3(path)
+    head = aedat3([]).partition(b"#!END-HEADER\r\n")
+    huge = struct.pack("<HHIIIIII", 1, 1, 8, 4, 0, 2**32 - 1, 2**32 - 1, 0)
+    path.write_bytes(head[0] + head[1] + huge)
+    with pytest.raises(DataError, match=r"memory|truncated"):
+        read_aedat3(path)
+    path.write_bytes(head[0] + head[1] + struct.pack("<HHIIIIII", 1, 1, 0, 4, 0, 1, 1, 0))
+    with pytest.raises(DataError, match="cannot be"):
+        read_aedat3(path)
+
+
+def write_dvs_cifar10(root: Path, recordings: int) -> None:
+    for label, word in enumerate(CIFAR10_CLASSES):
+        (root / word).mkdir(parents=True)
+        for i in range(recordings):
+            events = [(t, (i + t) % 128, label, t % 2) for t in range(40)]
+            (root / word / f"cifar10_{word}_{i}.aedat").write_bytes(aedat2(events))
+
+
+def test_dvs_cifar10_splits_each_class_by_number(tmp_path: Path) -> None:
+    write_dvs_cifar10(tmp_path, 11)
+    lazy = data.source("dvs-cifar10", root=tmp_path)
+    assert isinstance(lazy, data.Lazy)
+    assert (lazy.size("train"), lazy.size("test")) == (90, 20)
+    assert [path.name for path in lazy.items_test[:2]] == [
+        "cifar10_airplane_9.aedat",
+        "cifar10_airplane_10.aedat",
+    ]
+    batch = next(iter(Batches(lazy, "train", 3).epoch(0)))
+    assert batch["x"].shape == (10, 3, 48, 48, 2)
+    other = data.source("dvs-cifar10", root=tmp_path, framing_name="dsr_dvs")
+    assert other.take("test", Draws(0, 0, np.arange(1), "test"))[0].shape == (20, 1, 48, 48, 2)
+    assert other.hash != lazy.hash
+
+
+def write_gesture(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    for user in ("user01_led", "user02_lab"):
+        events = [(t, t // 1000 % 128, 5, 1) for t in range(0, 4_000_000, 10_000)]
+        (root / f"{user}.aedat").write_bytes(aedat3(events))
+        (root / f"{user}_labels.csv").write_text(
+            "class,startTime_usec,endTime_usec\n1,0,2000000\n11,2000000,4000000\n"
+        )
+    (root / "trials_to_train.txt").write_text("user01_led.aedat\n\n")
+    (root / "trials_to_test.txt").write_text("user02_lab.aedat\n")
+
+
+def test_dvs_gesture_is_cut_by_its_labels(tmp_path: Path) -> None:
+    write_gesture(tmp_path / "DvsGesture")
+    lazy = data.source("dvs-gesture", root=tmp_path)
+    assert (lazy.size("train"), lazy.size("test"), lazy.classes) == (2, 2, 11)
+    x, y, _ = lazy.take("test", Draws(0, 0, np.arange(2), "test"))
+    assert x.shape == (60, 2, 128, 128, 2)
+    assert y.tolist() == [0, 10]
+    # Every 25 ms slice holds an event on two or three pixels.
+    assert set(x.sum(axis=(2, 3, 4)).ravel().tolist()) == {2, 3}
+    with pytest.raises(DataError, match="draws its samples anew"):
+        data.load("dvs-gesture", root=tmp_path)
+
+
+@pytest.mark.parametrize("row", ["0,1,2", "12,1,2", "1,5,5", "1,2", "x,1,2"])
+def test_a_bad_gesture_label_is_named(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"class,startTime_usec,endTime_usec\n1,0,5\n{row}\n")
+    with pytest.raises(DataError, match="line 3"):
+        read_gesture_labels(path)
+
+
+def write_shd(path: Path, **changes: Any) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    content: dict[str, Any] = {
+        "times": [[0.0, 0.0058, 0.006, 1.5], [], [0.1]],
+        "units": [[0, 699, 699, 5], [], [3]],
+        "labels": [19, 0, 7],
+        **changes,
+    }
+    with h5py.File(path, "w") as file:
+        for key, kind in (("times", np.float16), ("units", np.uint16)):
+            made = file.create_dataset(f"spikes/{key}", (3,), h5py.vlen_dtype(kind))
+            for n, values in enumerate(content[key]):
+                made[n] = np.array(values, kind)
+        file["labels"] = np.array(content["labels"], np.uint16)
+
+
+def test_shd_counts_spikes_in_bins(tmp_path: Path) -> None:
+    for name in ("shd_train.h5", "shd_test.h5"):
+        write_shd(tmp_path / name)
+    found = data.load("shd", root=tmp_path)
+    assert found.x_train.shape == (250, 3, 700)
+    assert found.y_train.tolist() == [19, 0, 7]
+    assert found.x_train.sum() == 4  # the spike at 1.5 s lies after the last bin
+    assert found.x_train[1, 0, 699] == 2
+    assert data.load("shd", root=tmp_path, clip=True).x_train.max() == 1
+    assert data.load("shd", root=tmp_path, steps=20, width=0.1).x_train.sum() == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"units": [[0, 700, 1, 5], [], [3]]}, "699"),
+        ({"units": [[0, 1, 5], [], [3]]}, "other numbers"),
+        ({"labels": [20, 0, 7]}, r"0 \.\. 19"),
+        ({"labels": [1, 0]}, "equally long"),
+        ({"times": [[0.0, -1.0, 0.0, 0.0], [], [0.1]]}, "negative"),
+        ({"times": [[0.0, float("nan"), 0.0, 0.0], [], [0.1]]}, "not finite"),
+    ],
+)
+def test_bad_shd_content_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = tmp_path / "shd_train.h5"
+    write_shd(path, **changes)
+    with pytest.raises(DataError, match=message):
+        read_shd(path)
+
+
+def test_a_cut_or_linked_shd_file_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    path, other = tmp_path / "a.h5", tmp_path / "b.h5"
+    write_shd(path)
+    other.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=r"b\.h5: is no HDF5 file, truncated"):
+        read_shd(other)
+    with h5py.File(path, "a") as file:
+        del file["labels"]
+        file["labels"] = h5py.ExternalLink("/etc/passwd", "/labels")
+    with pytest.raises(DataError, match="lacks labels, stored in the file itself"):
+        read_shd(path)
+
+
+TS_HEADER = (
+    "# JapaneseVowels\n@problemName JapaneseVowels\n@timeStamps false\n@classLabel true a b\n"
+)
+
+
+def write_vowels(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "JapaneseVowels_TRAIN.ts").write_text(
+        f"{TS_HEADER}@data\n1,2,3:-1,-2,-3:b\n4,5:0.5,1e-3:a\n"
+    )
+    (root / "JapaneseVowels_TEST.ts").write_text(f"{TS_HEADER}@data\n1,2,3,4:5,6,7,8:a\n")
+
+
+def test_vowels_keep_their_lengths(tmp_path: Path) -> None:
+    write_vowels(tmp_path)
+    found = data.load("japanese-vowels", root=tmp_path)
+    assert (found.layout, found.x_train.shape, found.x_test.shape) == ("TNF", (4, 2, 2), (4, 1, 2))
+    assert found.lengths_train is not None
+    assert found.lengths_train.tolist() == [3, 2]
+    assert found.y_train.tolist() == [1, 0]
+    assert found.x_train[:, 1].tolist() == [[4, 0.5], [5, np.float32(1e-3)], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1,2:3:a", "line 7: the dimensions must be equally long"),
+        ("1,2:a", "line 7: has 1 dimensions"),
+        ("1,?:3,4:a", "line 7: could not convert"),
+        ("1,2:3,4:c", "line 7: the class 'c'"),
+        ("1,2:3,4", "line 7: the class"),
+        ("1,inf:3,4:a", "line 7: holds a value"),
+    ],
+)
+def test_a_bad_line_of_a_series_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "a.ts"
+    path.write_text(f"{TS_HEADER}@data\n1,2:3,4:a\n{line}\n")
+    with pytest.raises(DataError, match=message):
+        read_ts(path)
+    path.write_text(f"{TS_HEADER}1,2:3,4:a\n")
+    with pytest.raises(DataError, match="must follow"):
+        read_ts(path)
