@@ -324,5 +324,8 @@ def test_batches_refuse_sizes_that_make_no_batch() -> None:
 
 def test_more_data_sets_are_registered_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     made = dataclasses.replace(sequences(), label="synthetic")
-    monkeypatch.setitem(data.DATASETS, "mine", lambda: made)
+    mine = data.Entry(
+        name="mine", title="mine", label="synthetic", licence="", read=lambda root: made
+    )
+    monkeypatch.setitem(data.DATASETS, "mine", mine)
     assert data.load("mine") is made
