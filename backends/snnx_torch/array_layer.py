@@ -33,6 +33,6 @@ def array_layer(layer: Any, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     x = inputs["x"]
     names = tuple(name for name in inputs if name != "x")
     rest = [inputs[name].to(x.dtype) for name in names]
-    if layer.vjp is None:
+    if not layer.has_vjp:
         return {"y": layer.forward(xp, x, dict(zip(names, rest, strict=True)))}
     return {"y": LayerRule.apply(layer, names, x, *rest)}

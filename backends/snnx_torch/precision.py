@@ -65,9 +65,10 @@ def set_precision(precision: str, device: torch.device) -> tuple[torch.dtype, to
             f"{precision!r} needs {wanted}: run it in a process of its own"
         )
     if device.type == "cuda":
-        torch.backends.cuda.matmul.fp32_precision = wanted
-        torch.backends.cudnn.conv.fp32_precision = wanted  # type: ignore[attr-defined]
-        torch.backends.cudnn.rnn.fp32_precision = wanted  # type: ignore[attr-defined]
+        # Set by these names both can be read back; after fp32_precision = "ieee" torch's own
+        # readers of cudnn.allow_tf32 (cudnn.flags, Inductor's convolution) raise.
+        torch.backends.cuda.matmul.allow_tf32 = wanted == "tf32"
+        torch.backends.cudnn.allow_tf32 = wanted == "tf32"
     if device.type == "cpu":
         torch.backends.mkldnn.matmul.fp32_precision = wanted  # type: ignore[attr-defined]
         torch.backends.mkldnn.conv.fp32_precision = wanted  # type: ignore[attr-defined]
