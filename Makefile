@@ -6,9 +6,9 @@
 #   make equivalence   the ten-seed test that both backends reach the same accuracy
 #   make clean      remove .venv and what the tools left
 #
-# TORCH overrides the pinned torch, with pip's options if need be. On Linux PyPI's torch brings the
-# CUDA libraries (several GB); a CPU build:
-#   make train TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+# TORCH overrides the pinned torch, with pip's options if need be: on Linux the default index's
+# torch brings the CUDA libraries (several GB), PyTorch's own index has CPU builds:
+#   make train TORCH="torch --index-url URL"
 # PYTHON names the interpreter that makes .venv; ARGS goes to `snnx train`.
 
 SHELL := /bin/bash

@@ -28,12 +28,13 @@ def main(arguments: list[str] | None = None) -> float:
     session = backend.session(net, snnx.SDT(), snnx.Optim())
 
     x = random.uniform(0, "input", "stream", 0, np.arange(N), np.arange(T), FEATURES) * 3
-    batch = {"y": np.zeros(N, np.int64), "index": np.arange(N, dtype=np.uint32)}
-    whole = session.forward({"x": x, **batch}, {}).y  # [T, N, 3]
+    y, index = np.zeros(N, np.int64), np.arange(N, dtype=np.uint32)
+    whole = session.forward({"x": x, "y": y, "index": index}, {}).y  # [T, N, 3]
 
     state, steps = None, []
     for t in range(T):  # what a sensor would deliver
-        out = session.forward({"x": x[t : t + 1], **batch}, {}, state=state)
+        now = x[t : t + 1]
+        out = session.forward({"x": now, "y": y, "index": index}, {}, state=state)
         state = out.state
         steps.append(out.y[0])
     difference = float(np.abs(np.stack(steps) - whole).max())

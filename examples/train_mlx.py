@@ -36,11 +36,13 @@ def main(arguments: list[str] | None = None) -> float:
     value_and_grad = nn.value_and_grad(net, loss_of)
     net.train()
     for epoch in range(chosen.epochs):
+        losses = []
         for batch in Batches(data, "train", 64, seed=0).epoch(epoch):
             loss, gradients = value_and_grad(mx.array(batch["x"]), mx.array(batch["y"]))
             optimizer.update(net, gradients)
             mx.eval(net.state, optimizer.state)
-        print(f"epoch {epoch}  loss {loss.item():.4f}")
+            losses.append(loss.item())
+        print(f"epoch {epoch}  loss {sum(losses) / len(losses):.4f}")
 
     net.eval()
     logits, _ = net(mx.array(data.x_test), steps=chosen.steps)

@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> float:
 
     net.train()
     for epoch in range(chosen.epochs):
+        losses = []
         for batch in Batches(data, "train", 64, seed=0).epoch(epoch):
             x, y = torch.from_numpy(batch["x"]), torch.from_numpy(batch["y"])
             logits, _ = net(x, steps=chosen.steps)  # [T, N, 10]
@@ -36,7 +37,8 @@ def main(arguments: list[str] | None = None) -> float:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        print(f"epoch {epoch}  loss {loss.item():.4f}")
+            losses.append(loss.item())
+        print(f"epoch {epoch}  loss {sum(losses) / len(losses):.4f}")
 
     net.eval()
     with torch.no_grad():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from snnx.program import Builder, Edge, Init, Shape, ShapeError
 
@@ -365,7 +365,8 @@ class ArrayLayer(Layer):
     Subclasses give `output_shape(shape)`, `parameters(shape)` -> {name: (shape, Init)}, and
     `forward(xp, x, parameters)` for x [T, N, *F]. With `vjp(xp, x, parameters, y, g)` ->
     (g_x, {name: g}) every backend trains it by that rule; without it torch and MLX differentiate
-    `forward` themselves, and the numpy backend refuses to train it.
+    `forward` themselves, and the numpy backend refuses to train it. `macs(shape)` tells how many
+    multiply-accumulates it costs; None, where it is not given, makes the network's count unknown.
     """
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -376,11 +377,22 @@ class ArrayLayer(Layer):
         """Return the shape and start of every parameter."""
         return {}
 
+    def macs(self, shape: Shape) -> int | None:
+        """Return the multiply-accumulates of one sample and step, for an input of this shape."""
+        return None
+
     def forward(self, xp: Any, x: Any, parameters: Mapping[str, Any]) -> Any:
         """Return y [T, N, *output_shape]."""
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
-    vjp: ClassVar[Any] = None
+    def vjp(self, xp: Any, x: Any, parameters: Mapping[str, Any], y: Any, g: Any) -> Any:
+        """Return (g_x, {name: g}) of the output's gradient g."""
+        raise NotImplementedError(f"{type(self).__name__}.vjp")
+
+    @property
+    def has_vjp(self) -> bool:
+        """Whether the class gives its own vjp."""
+        return type(self).vjp is not ArrayLayer.vjp
 
     def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
         inputs = {"x": edge.name}

@@ -148,7 +148,7 @@ def _array_layer(layer: ArrayLayer, inputs: Arrays) -> mx.array:
             raise ValueError(f"{type(layer).__name__}.vjp: gradients {sorted(g)}, not {names}")
         return (g_x, *(g[n] for n in names))
 
-    function = forward if layer.vjp is None else custom_op(forward, backward)
+    function = custom_op(forward, backward) if layer.has_vjp else forward
     return function(inputs["x"], *(inputs[n] for n in names))[0]
 
 

@@ -184,7 +184,7 @@ def _vjp(played: Played, g: np.ndarray) -> dict[str, np.ndarray]:
         return {"x": g}
     if step.op == "array_layer":
         layer = played.attributes["layer"]
-        if layer.vjp is None:
+        if not layer.has_vjp:
             raise NotImplementedError(
                 f"layer {step.path} {step.layer}: the numpy backend has no automatic "
                 "differentiation; give the layer a vjp, or train it on torch or mlx"

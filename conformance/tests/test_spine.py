@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from snnx import (
 )
 from snnx.backend import installed, load_backend
 from snnx.data import load
+from snnx.objective import Objective
 
 BACKENDS = [
     pytest.param(
@@ -40,13 +42,19 @@ BACKENDS = [
 pytestmark = pytest.mark.parametrize("name", BACKENDS)
 
 
-def session(name: str, model: Chain, objective=SDT(), optim=Optim(), **options):  # noqa: B008
+def session(
+    name: str,
+    model: Chain,
+    objective: Objective = SDT(),  # noqa: B008
+    optim: Optim = Optim(),  # noqa: B008
+    **options: Any,
+) -> Any:
     """Return a session of the model in float32."""
     backend = load_backend(name)
     return backend.session(snnx.build(model, name), objective, optim, steps=4, **options)
 
 
-def batch(count: int = 16, start: int = 0) -> dict[str, np.ndarray]:
+def batch(count: int = 16, start: int = 0) -> Any:
     """Return some of the digits."""
     data, chosen = load("digits"), slice(start, start + count)
     index = np.arange(start, start + count, dtype=np.uint32)
