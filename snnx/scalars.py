@@ -72,6 +72,12 @@ class Learned:
         """The stored number at initialisation."""
         return self._raw(self.init, "init")
 
+    def value(self, raw: float) -> float:
+        """Return the value of a stored number."""
+        if self.transform == "log":
+            return math.exp(raw)
+        return 0.5 * (1.0 + math.tanh(0.5 * raw)) if self.transform == "logit" else raw
+
     @property
     def raw_bounds(self) -> tuple[float | None, float | None]:
         """The bounds of the stored number (every transform is increasing)."""

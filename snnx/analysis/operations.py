@@ -12,9 +12,9 @@ from snnx.program import Program, Shape, Step
 class StepOperations:
     """What one step of a program costs for one sample at one time step.
 
-    `macs` are the multiply-accumulates of its products; None where only the layer's author knows
-    (`ArrayLayer`). `binary` says that every such product is with 0 or one fixed number in "spike"
-    mode, so that it is an addition made only where a spike came.
+    `macs` are the multiply-accumulates of its products; None where an `ArrayLayer` does not tell
+    (`ArrayLayer.macs`). `binary` says that every such product is with 0 or one fixed number in
+    "spike" mode, so that it is an addition made only where a spike came.
     """
 
     path: str
@@ -58,7 +58,7 @@ def _count(program: Program, step: Step, counted: set[str]) -> StepOperations:
     elif step.op == "recurrent":
         macs = own[step.inputs["feedback"]].size
     elif step.op == "array_layer":
-        macs = None
+        macs = step.attributes["layer"].macs(program.edges[step.inputs["x"]].shape)
     edge = program.edges.get(step.inputs.get("x", ""))
     binary = step.op in ("conv2d", "linear") and edge is not None and edge.binary
     if step.op == "recurrent":

@@ -110,7 +110,7 @@ def firing_rates(
     valid_at: Floats = np.zeros(0)
     right: Floats | None = None
     count = 0
-    for batch in _batches(dataset, split, batch_size, samples):
+    for batch in first_batches(dataset, split, batch_size, samples):
         out = session.forward(batch, dials or {}, taps=taps, steps=steps)
         total, n = out.y.shape[:2]
         length = batch.get("length")
@@ -137,7 +137,15 @@ def firing_rates(
     return Rates(tuple(layers), count, len(valid_at), accuracy)
 
 
-def _batches(dataset: Source, split: Split, batch_size: int, samples: int | None) -> Iterator[Any]:
+def first_batches(
+    dataset: Source, split: Split, batch_size: int, samples: int | None
+) -> Iterator[Any]:
+    """Yield the first `samples` samples of a split (None: all) batch by batch.
+
+    Raises: ValueError where `samples` is below 1.
+    """
+    if samples is not None and samples < 1:
+        raise ValueError(f"samples must be at least 1, not {samples}")
     batches = Batches(dataset, split, batch_size, shuffle=False)
     positions = np.arange(dataset.size(split))[:samples]
     for start in range(0, len(positions), batch_size):
