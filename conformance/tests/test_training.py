@@ -12,6 +12,7 @@ from snnx import checkpoint as checkpoints
 from snnx.backend import Session
 from snnx.checkpoint import Checkpoint
 from snnx.data import Dataset
+from snnx.methods import Method
 from snnx.training import loop, recipe, recipe_plan
 from snnx.training.plan import Plan
 from snnx.training.schedules import Cosine
@@ -85,7 +86,7 @@ def test_the_loss_falls_and_every_epoch_has_a_row() -> None:
     loop.run(training, keep)
     assert [row["epoch"] for row in keep.rows] == [1, 2, 3]
     assert keep.rows[-1]["loss"] < keep.rows[0]["loss"]
-    assert [row["lr"] for row in keep.rows] == pytest.approx([0.02, 0.015, 0.005])
+    assert [row["dials"]["lr"] for row in keep.rows] == pytest.approx([0.02, 0.015, 0.005])
     assert training.step == 12
 
 
@@ -116,15 +117,16 @@ def test_max_steps_ends_in_the_middle_of_an_epoch_and_goes_on_from_there() -> No
     same(whole.session, rest.session)
 
 
-class Warm:
+@dataclass(frozen=True)
+class Warm(Method):
     """A method that raises a temperature every epoch, from what the last one was."""
 
-    def __init__(self) -> None:
-        self.seen: list[float] = []
+    seen: list[float] = field(default_factory=list)
 
-    def before_epoch(self, session: Session, dials: dict[str, float]) -> None:
-        dials["temperature"] *= 2.0
-        self.seen.append(dials["temperature"])
+    def before_epoch(self, training: loop.Training) -> None:
+        training.dials["temperature"] *= 2.0
+        training.note("warmth", training.dials["temperature"])
+        self.seen.append(training.dials["temperature"])
 
 
 def test_a_method_sets_a_dial_before_each_epoch() -> None:

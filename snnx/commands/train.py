@@ -17,6 +17,7 @@ from snnx.backend import default_backend
 from snnx.checkpoint import Checkpoint, CheckpointError
 from snnx.commands.failures import DIVERGED, INTERRUPTED, code_of, reason_of
 from snnx.commands.screen import Screen
+from snnx.methods.method import Method
 from snnx.training import loop, result, rundir
 from snnx.training.loop import Row, Training
 from snnx.training.recipe import (
@@ -110,8 +111,7 @@ def train(request: Request, screen: Screen) -> None:
         screen.panel(f"snnx {__version__}", facts(training, "nothing is written (--dry-run)"))
         return
     if folder is None:
-        method = values.values["objective"]["name"]
-        stem = f"{values.values['name']}-{method}-{plan.backend}"
+        stem = f"{values.values['name']}-{run_kind(values.values)}-{plan.backend}"
         folder = RunDir.create(request.out, request.name, stem)
     screen.log = folder
     try:
@@ -137,6 +137,12 @@ def train(request: Request, screen: Screen) -> None:
     screen.line(f"         snnx eval {folder.path} --T 1,2,4,6    accuracy against time steps")
     screen.line("         snnx conform    do the backends here compute the same numbers?")
     screen.final({**values_out, "run": str(folder.path)})
+
+
+def run_kind(values: Mapping[str, Any]) -> str:
+    """Return what names a run's folder: the method, or the objective of a plain run."""
+    method = values["method"]["name"]
+    return values["objective"]["name"] if method == Method.name else method
 
 
 def draw(folder: RunDir, training: Training) -> None:
@@ -245,6 +251,7 @@ def facts(training: Training, out: str) -> dict[str, str]:
         "model": f"{shown}   T={plan.steps}   {count} parameters",
         "loss": f"{type(plan.objective).__name__}   {type(plan.optim.default).__name__}   "
         f"{plan.epochs} epochs of {plan.batch_size}-sample batches",
+        "method": "; ".join(method.describe() for method in plan.methods),
         "backend": f"{plan.backend}   {versions}   {device}   {plan.precision}   seed {plan.seed}",
         "out": out,
     }

@@ -13,11 +13,12 @@ from snnx import checkpoint as checkpoints
 from snnx.backend import Session
 from snnx.checkpoint import Checkpoint
 from snnx.data import Dataset, load
+from snnx.methods.method import Method, applied
 from snnx.objective import TET, Objective
 from snnx.optim import Adam, Optim
 from snnx.training import loop, result, rundir
 from snnx.training.evaluate import Evaluation
-from snnx.training.plan import Method, Plan, time_steps
+from snnx.training.plan import Plan, time_steps
 from snnx.training.schedules import Constant, Schedule
 
 
@@ -84,10 +85,11 @@ def fit(
     `snnx.training.loop.Diverged` where the loss is not finite.
     """
     dataset = _dataset(data)
+    model, optim = applied(methods, model, optim or Optim(Adam()), objective)
     plan = Plan(
         model=model,
         objective=objective,
-        optim=optim or Optim(Adam()),
+        optim=optim,
         schedule=schedule,
         methods=methods,
         steps=time_steps(dataset, steps),

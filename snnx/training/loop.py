@@ -86,6 +86,10 @@ class Training:
     dials: dict[str, float] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TOTALS, 0.0))
 
+    def note(self, name: str, value: float) -> None:
+        """Record a figure of the running epoch in its row; a resumed run keeps it."""
+        self.totals[name] = float(value)
+
     def checkpoint(self) -> Checkpoint:
         """Return everything that it takes to go on from here."""
         return Checkpoint(
@@ -183,7 +187,7 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
         if training.batch == 0:
             training.totals = dict.fromkeys(TOTALS, 0.0)
             for method in plan.methods:
-                method.before_epoch(training.session, training.dials)
+                method.before_epoch(training)
         whole = _epoch(training, batches, watcher)
         last = training.evaluate()
         row = _row(training, last, time.monotonic() - began)
@@ -265,10 +269,10 @@ def first_not_finite(training: Training, batch: Batch, dials: dict[str, float | 
 
 
 def _row(training: Training, test: Evaluation, seconds: float) -> Row:
-    totals, plan = training.totals, training.plan
+    totals = training.totals
     seen = max(totals["samples"], 1.0)
     rates = {} if test.rate is None else {"spikes_per_neuron_step": test.rate}
-    lr = {name: training.dials[name] for name in plan.optim.dials(training.program)}
+    notes = {name: value for name, value in totals.items() if name not in TOTALS}
     return {
         "epoch": training.epoch + 1,
         "step": training.step,
@@ -278,6 +282,8 @@ def _row(training: Training, test: Evaluation, seconds: float) -> Row:
         "test_accuracy": test.accuracy,
         "gradient_norm": totals["gradient_norm"] / seen,
         **rates,
-        **lr,
+        **notes,
+        "dials": dict(training.dials),
+        "rates": dict(test.rates),
         "seconds": seconds,
     }

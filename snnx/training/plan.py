@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snnx.backend import Session
 from snnx.data import Batches
+from snnx.methods.method import Method
 from snnx.objective import TET, Objective
 from snnx.optim import Adam, Optim
 from snnx.program import Program, flatten
@@ -19,20 +19,13 @@ if TYPE_CHECKING:
     from snnx.data.lazy import Source
 
 
-class Method(Protocol):
-    """What a paper adds to a run beside its objective and its neurons."""
-
-    def before_epoch(self, session: Session, dials: dict[str, float]) -> None:
-        """Set dials for the epoch that begins; the session may be asked for losses."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One run.
 
     steps is T for static data. `schedule` sets every learning-rate dial of `optim` from its initial
     value. device and compile None leave the choice to the backend. `config` is kept in checkpoints.
+    model and optim are what the methods made of them (`snnx.methods.method.applied`).
     """
 
     model: Any

@@ -1,7 +1,9 @@
 """Recipes: from files, KEY=VALUE and flags to a plan, each value with where it came from.
 
-Later layers win: defaults, recipe, further TOML files, KEY=VALUE, flags. A layer that gives a table
-another `name` begins that table anew, since the keys of one optimiser are not those of another.
+Later layers win: defaults, recipe, further TOML files, KEY=VALUE, flags. What a method brings lies
+just under the file that names it, or under all that the command line says. A layer that gives a
+table another `name` begins that table anew, since the keys of one optimiser are not those of
+another.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from snnx.methods import METHODS
 from snnx.training.recipe_schema import (
     DEFAULTS,
     TABLES,
@@ -26,6 +29,7 @@ from snnx.training.recipe_schema import (
 )
 
 Layer = tuple[Mapping[str, Any], str]  # nested values and their origin
+COMMAND_LINE = "command line"
 
 
 class RecipeError(ValueError):
@@ -95,14 +99,14 @@ def override(text: str) -> Layer:
             found = tomllib.loads(f"{key} = {json.dumps(value)}")
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{text!r}: expects KEY=VALUE, like optim.lr=0.002") from error
-    return found, "command line"
+    return found, COMMAND_LINE
 
 
 def resolve(layers: Sequence[Layer]) -> Resolved:
     """Return the recipe that the layers make. Raises: RecipeError naming the first wrong keys."""
     raw: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for values, origin in [(DEFAULTS, "default"), *layers]:
+    for values, origin in [(DEFAULTS, "default"), *_with_method(layers)]:
         for key, value in _normal(values).items():
             _lay(raw, origins, key, value, origin)
     try:
@@ -115,12 +119,25 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
     if tag(values["model"]) == "FILE.json":
         # the file holds its own neurons; those of a recipe do not apply, and asking is a mistake
         for key in list(leaves({k: values.pop(k) for k in ("neuron", "surrogate")})):
-            if origins.get(key[0]) == "command line":
+            if origins.get(key[0]) == COMMAND_LINE:
                 raise RecipeError(
                     f"{key[0]} (command line): the model {values['model']['name']} holds its own "
                     "neurons; change them there"
                 )
     return Resolved(values, {k: origins.get(k, "default") for k, _ in leaves(values)})
+
+
+def _with_method(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers with the defaults of the method, which the last naming layer chose."""
+    found = list(layers)
+    for place in range(len(found) - 1, -1, -1):
+        name = tag(_normal(found[place][0]).get("method"))
+        if name in METHODS:
+            while place > 0 and found[place][1] == found[place - 1][1] == COMMAND_LINE:
+                place -= 1
+            found.insert(place, (METHODS[name].defaults, f"method {name}"))
+            break
+    return found
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

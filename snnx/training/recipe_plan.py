@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from snnx import serial
+from snnx.methods import METHODS
+from snnx.methods.method import applied
 from snnx.models import MODELS
 from snnx.optim import Optim, Rule
 from snnx.program import Program
@@ -21,15 +23,25 @@ if TYPE_CHECKING:
 
 
 def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> Plan:
-    """Return the plan of a resolved recipe for a data set; `model` stands for the named one.
+    """Return the plan of a resolved recipe for a data set.
+
+    `model` stands for the named one, as the method has rewritten it already.
 
     Raises: RecipeError where the values do not fit together or do not fit the data.
     """
     try:
+        objective = OBJECTIVES[values["objective"]["name"]](**_options(values["objective"]))
+        method = METHODS[values["method"]["name"]](**_options(values["method"]))
+        optim = _optim(values["optim"])
+        if model is None:
+            model, optim = applied((method,), _model(values, dataset), optim, objective)
+        else:
+            optim = method.optim(optim)
         plan = Plan(
-            model=model if model is not None else _model(values, dataset),
-            objective=OBJECTIVES[values["objective"]["name"]](**_options(values["objective"])),
-            optim=_optim(values["optim"]),
+            model=model,
+            objective=objective,
+            optim=optim,
+            methods=(method,),
             schedule=_schedule(values["schedule"], values["epochs"]),
             steps=time_steps(dataset, values["T"]),
             epochs=values["epochs"],

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
 from snnx import objective, optim, surrogate
+from snnx.methods import METHODS
 from snnx.models import MODELS
 from snnx.neurons import LIF
 from snnx.scalars import Dial, Learned, initial
@@ -130,6 +131,7 @@ TABLES: dict[str, dict[str, type[BaseModel]]] = {
     "neuron": {name: _table("neuron", name, cls) for name, cls in NEURONS.items()},
     "surrogate": {name: _table("surrogate", name, cls) for name, cls in SURROGATES.items()},
     "objective": {name: _table("objective", name, cls) for name, cls in OBJECTIVES.items()},
+    "method": {name: _table("method", name, cls) for name, cls in METHODS.items()},
     "optim": {name: _rule_table(name, cls) for name, cls in RULES.items()},
     "schedule": {"constant": ConstantTable, "cosine": CosineTable, "step": StepTable},
 }
@@ -171,6 +173,7 @@ DEFAULTS = {
     "neuron": {"name": "lif"},
     "surrogate": {"name": "triangular"},
     "objective": {"name": "tet"},
+    "method": {"name": "plain"},
     "optim": {"name": "adam"},
     "schedule": {"name": "cosine"},
 }

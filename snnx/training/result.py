@@ -25,6 +25,7 @@ def result_values(training: Training, test: Evaluation, seconds: float) -> dict[
         "T": plan.steps,
         "parameters": sum(p.size for p in program.parameters),
         "objective": type(plan.objective).__name__,
+        "methods": [method.name for method in plan.methods],
         "seed": plan.seed,
         "backend": training.backend.name,
         "device": plan.device or described.get("device", "auto"),

@@ -9,11 +9,12 @@ DONE or FAILED       how it ended, with the exit code
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from snnx import checkpoint as checkpoints
+from snnx.analysis.rundata import flat
 from snnx.checkpoint import Checkpoint
 
 LATEST = "latest"
@@ -101,9 +103,7 @@ class RunDir:
         """Drop the rows of epochs after `epoch`, which a resumed run takes again."""
         rows = [row for row in self.rows() if row["epoch"] <= epoch]
         _write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        (self.path / "metrics.csv").unlink(missing_ok=True)
-        for row in rows:
-            self._csv(row)
+        self._csv_anew(rows)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of all epochs so far; a line cut by a kill is left out."""
@@ -121,13 +121,24 @@ class RunDir:
         self._csv(row)
 
     def _csv(self, row: Mapping[str, Any]) -> None:
-        path = self.path / "metrics.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if fresh:
-                writer.writerow(row)
-            writer.writerow(row.values())
+        """Append a row to metrics.csv, or write it anew where a row has other columns."""
+        path, columns = self.path / "metrics.csv", flat(row)
+        with path.open("a+", newline="", encoding="utf-8") as file:
+            file.seek(0)
+            same = next(csv.reader(file), None) == list(columns)
+            if same:
+                csv.writer(file, lineterminator="\n").writerow(columns.values())
+        if not same:
+            self._csv_anew(self.rows())
+
+    def _csv_anew(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        found = [flat(row) for row in rows]
+        file = io.StringIO(newline="")
+        columns = dict.fromkeys(name for row in found for name in row)
+        writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+        _write(self.path / "metrics.csv", file.getvalue())
 
     def checkpoint(self, checkpoint: Checkpoint) -> Path:
         """Write a checkpoint as the last one."""

@@ -1,0 +1,52 @@
+"""Rewriting a model: another tree in which some layers are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+from snnx.layers import BatchNorm, Chain, Layer
+
+
+def replace_layers(model: Any, function: Callable[[Layer], Layer]) -> Any:
+    """Return the tree with `function(layer)` in place of every layer, innermost first.
+
+    It goes into Chain, Residual, and every layer that holds layers (the neuron of Recurrent and
+    DSR). A function that returns its argument leaves the layer as it is, so paths in the tree stay
+    what they were as long as one layer stands for one.
+    """
+    if isinstance(model, Chain):
+        return function(Chain(*(replace_layers(layer, function) for layer in model.layers)))
+    held = {f.name: getattr(model, f.name) for f in fields(model)}
+    inner = {k: replace_layers(v, function) for k, v in held.items() if isinstance(v, Layer)}
+    changed = {k: v for k, v in inner.items() if v is not held[k]}
+    return function(replace(model, **changed) if changed else model)
+
+
+def layers_in(model: Any) -> Iterator[Layer]:
+    """Yield every layer of a tree, innermost first."""
+    found: list[Layer] = []
+
+    def see(layer: Layer) -> Layer:
+        found.append(layer)
+        return layer
+
+    replace_layers(model, see)
+    yield from found
+
+
+def with_tdbn(model: Any, alpha: float = 1.0, threshold: float = 1.0) -> Any:
+    """Return the model with tdBN in place of batch norm: its output is scaled by alpha threshold.
+
+    alpha is 1, or 1 / sqrt(2) for the norms whose outputs meet in a residual sum; threshold is that
+    of the neurons. Source: Zheng 2021; Dspike Eq. 4-5. Raises: ValueError without a BatchNorm.
+    """
+    scale = alpha * threshold
+    if not any(isinstance(layer, BatchNorm) for layer in layers_in(model)):
+        raise ValueError("with_tdbn: the model has no BatchNorm")
+
+    def scaled(layer: Layer) -> Layer:
+        return replace(layer, scale=scale) if isinstance(layer, BatchNorm) else layer
+
+    return replace_layers(model, scaled)
