@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+PACKAGE = "snnx_conformance."
+MARK = ("snnx_conformance", "yes")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the suite."""
@@ -56,7 +59,7 @@ def _line(text: dict[str, str]) -> str:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give the suite's own tests their backends and cases."""
     module: Any = metafunc.module
-    if not module.__name__.startswith("snnx_conformance."):
+    if not module.__name__.startswith(PACKAGE):
         return
     if "snnx_backend" in metafunc.fixturenames:
         backends = _backends(metafunc.config)
@@ -68,7 +71,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that the file of --snnx-xfails names; strict in both directions."""
+    """Mark the suite's tests, and those that --snnx-xfails names; strict in both directions."""
+    for item in items:
+        if getattr(getattr(item, "module", None), "__name__", "").startswith(PACKAGE):
+            item.user_properties.append(MARK)  # travels with the report, from a worker too
     place = config.getoption("--snnx-xfails")
     if place is None:
         return
@@ -100,7 +106,7 @@ def read_xfails(place: Path) -> dict[str, str]:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count the tests of the suite that ran."""
-    if report.when == "call" and not report.skipped and "snnx_conformance" in report.nodeid:
+    if report.when == "call" and not report.skipped and MARK in report.user_properties:
         _Count.tested += 1
 
 
@@ -114,7 +120,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     if config.getoption("--snnx-backend") is None or hasattr(config, "workerinput"):
         return
-    if config.getoption("--collect-only") or _Count.tested:
+    if config.getoption("--collect-only") or _Count.tested or session.exitstatus not in (0, 5):
         return
     session.exitstatus = pytest.ExitCode.TESTS_FAILED
     reporter = config.pluginmanager.get_plugin("terminalreporter")
