@@ -35,6 +35,18 @@ def to_tensor(array: Any, dtype: torch.dtype | None = None, device: Any = None) 
     return host.to(dtype or host.dtype).to(device)
 
 
+def sent(array: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Start the copy of an array to the device, without waiting: floats in `dtype`, else int64."""
+    array = np.asarray(array)
+    whole = array.dtype.kind in "iub"
+    array = array.astype(np.int64) if whole else array
+    host = torch.from_numpy(np.require(array, requirements=("C", "W")))
+    host = host if whole else host.to(dtype)
+    if device.type == "cuda":
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True)
+
+
 def to_numpy(tensor: Tensor) -> np.ndarray:
     """Return a NumPy array with memory of its own; 16-bit floats become float32."""
     tensor = tensor.detach()

@@ -14,13 +14,49 @@ from snnx_torch.sequence import (
     Plan,
     at,
     at_rest,
+    collect,
     distinct,
+    extra_at,
     full,
+    observed,
     planned,
     prepared,
     sum_to,
     wide,
 )
+
+
+def scan(
+    plan: Plan,
+    steps: int,
+    x: Tensor,
+    extra: Any,
+    feedback: Tensor,
+    decay: Any,
+    c: Tensor,
+    y: Tensor,
+    *rest: Tensor,
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Return (y, (spike, potential), c, last y, *states), and what the backward keeps."""
+    count, dtype = len(plan.states), wide(x.dtype)
+    state = dict(zip(plan.states, rest[:count], strict=True))
+    numbers = dict(zip(plan.numbers, rest[count:], strict=True))
+    before: list[Tensor] = []
+    results: dict[str, list[Tensor]] = {"y": [], "spike": [], "potential": []}
+    back = feedback.t()
+    for t in range(steps):
+        before += [c, y, *(state[name] for name in plan.states)]
+        c = decay * c + at(x, t, dtype) + y @ back
+        values = {**numbers, **state, "x": c, **extra_at(plan, extra, t, dtype)}
+        out = evaluate(plan.forward, values, OPERATIONS)
+        state = {name: full(out[name], state[name]) for name in plan.states}
+        y = out["y"]
+        collect(plan, results, out)
+    sequence = torch.stack(results["y"]).to(x.dtype)
+    # The last output may be a state too, and one tensor must not be returned twice.
+    final = (c, y.clone(), *(state[name] for name in plan.states))
+    kept = [torch.stack(results["spike"]), c, *before]
+    return (sequence, *observed(plan, results), *final), kept
 
 
 class RecurrentSequence(torch.autograd.Function):
@@ -42,36 +78,17 @@ class RecurrentSequence(torch.autograd.Function):
         y: Tensor,
         *rest: Tensor,
     ) -> Any:
-        count, dtype = len(plan.states), wide(x.dtype)
-        state = dict(zip(plan.states, rest[:count], strict=True))
-        numbers = dict(zip(plan.numbers, rest[count:], strict=True))
-        before: list[Tensor] = []
-        results: list[dict[str, Any]] = []
-        back = feedback.t()
-        for t in range(steps):
-            before += [c, y, *(state[name] for name in plan.states)]
-            c = decay * c + at(x, t, dtype) + y @ back
-            values = {**numbers, **state, "x": c}
-            if plan.extra:
-                step_extra = extra[t]
-                values[plan.extra] = step_extra.to(dtype) if plan.binary else step_extra
-            out = evaluate(plan.forward, values, OPERATIONS)
-            state = {name: full(out[name], state[name]) for name in plan.states}
-            y = out["y"]
-            results.append(out)
-        spikes = torch.stack([r["spike"] for r in results])
+        outputs, kept = scan(plan, steps, x, extra, feedback, decay, c, y, *rest)
         varying = isinstance(decay, Tensor)
-        ctx.plan, ctx.steps, ctx.dtype, ctx.varying = plan, steps, dtype, varying
+        ctx.plan, ctx.steps, ctx.dtype, ctx.varying = plan, steps, wide(x.dtype), varying
         ctx.constant = 0.0 if varying else decay
         ctx.x_steps, ctx.x_dtype = x.shape[0], x.dtype
-        kept = [decay] if varying else []
-        ctx.save_for_backward(feedback, spikes, c, *kept, *numbers.values(), *before)
-        sequence = torch.stack([r["y"] for r in results]).to(x.dtype)
-        observed: tuple[Tensor, ...] = ()
+        spikes, last_c, *before = kept
+        numbers = [*([decay] if varying else []), *rest[len(plan.states) :]]
+        ctx.save_for_backward(feedback, spikes, last_c, *numbers, *before)
         if plan.observe:
-            observed = tuple(torch.stack([r[n] for r in results]) for n in ("spike", "potential"))
-            ctx.mark_non_differentiable(*observed)
-        return (sequence, *observed, c, y.clone(), *(state[name] for name in plan.states))
+            ctx.mark_non_differentiable(*outputs[1:3])
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -130,9 +147,8 @@ def recurrent(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> di
         *numbers, decay = distinct([*numbers, inputs["synapse_decay"].to(dtype)])
     extra = inputs.get(chosen.extra) if chosen.extra else None
     feedback = inputs["feedback"].to(dtype)
-    found = RecurrentSequence.apply(
-        chosen, steps, x, extra, feedback, decay, c, y, *states, *numbers
-    )
-    observed = ("spike", "potential") if chosen.observe else ()
-    names = ("y", *observed, "state.c", "state.y", *chosen.states)
+    arrays = (chosen, steps, x, extra, feedback, decay, c, y, *states, *numbers)
+    found = RecurrentSequence.apply(*arrays) if torch.is_grad_enabled() else scan(*arrays)[0]
+    taps = ("spike", "potential") if chosen.observe else ()
+    names = ("y", *taps, "state.c", "state.y", *chosen.states)
     return dict(zip(names, found, strict=True))

@@ -114,34 +114,61 @@ def at(x: Tensor, t: int, dtype: torch.dtype) -> Tensor:
     return x[t if x.shape[0] > 1 else 0].to(dtype)
 
 
+def scan(
+    plan: Plan, steps: int, x: Tensor, extra: Any, *rest: Tensor, keep: bool = True
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Return (y, (spike, potential), *states), and for the backward spikes and states before."""
+    count, dtype = len(plan.states), wide(x.dtype)
+    state = dict(zip(plan.states, rest[:count], strict=True))
+    numbers = dict(zip(plan.numbers, rest[count:], strict=True))
+    before: list[Tensor] = []
+    results: dict[str, list[Tensor]] = {"y": [], "spike": [], "potential": []}
+    for t in range(steps):
+        if keep:
+            before += [state[name] for name in plan.states]
+        values = {**numbers, **state, "x": at(x, t, dtype), **extra_at(plan, extra, t, dtype)}
+        out = evaluate(plan.forward, values, OPERATIONS)
+        state = {name: full(out[name], state[name]) for name in plan.states}
+        collect(plan, results, out)
+    y = torch.stack(results["y"]).to(x.dtype)
+    kept = [_kept_spikes(plan, results["spike"], y, extra)] if keep else []
+    return (y, *observed(plan, results), *(state[n] for n in plan.states)), [*kept, *before]
+
+
+def extra_at(plan: Plan, extra: Any, t: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the mask or the imposed spike of step t by name, where the plan has one."""
+    if not plan.extra:
+        return {}
+    now = extra[t]
+    return {plan.extra: now.to(dtype) if plan.binary else now}
+
+
+def collect(plan: Plan, results: dict[str, list[Tensor]], out: Mapping[str, Any]) -> None:
+    """Append what a step gave to the sequences of results."""
+    results["y"].append(out["y"])
+    results["spike"].append(out["spike"])
+    if plan.observe:
+        results["potential"].append(out["potential"])
+
+
+def observed(plan: Plan, results: Mapping[str, list[Tensor]]) -> tuple[Tensor, ...]:
+    """Return the sequences of spikes and potentials where they are wanted."""
+    if not plan.observe:
+        return ()
+    return torch.stack(results["spike"]), torch.stack(results["potential"])
+
+
 class Sequence(torch.autograd.Function):
     """apply(plan, steps, x, extra or None, *states, *numbers) -> y, (spike, potential), *states."""
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, steps: int, x: Tensor, extra: Any, *rest: Tensor) -> Any:
-        count, dtype = len(plan.states), wide(x.dtype)
-        state = dict(zip(plan.states, rest[:count], strict=True))
-        numbers = dict(zip(plan.numbers, rest[count:], strict=True))
-        before: list[Tensor] = []
-        results: list[dict[str, Any]] = []
-        for t in range(steps):
-            before += [state[name] for name in plan.states]
-            values = {**numbers, **state, "x": at(x, t, dtype)}
-            if plan.extra:
-                step_extra = extra[t]
-                values[plan.extra] = step_extra.to(dtype) if plan.binary else step_extra
-            out = evaluate(plan.forward, values, OPERATIONS)
-            state = {name: full(out[name], state[name]) for name in plan.states}
-            results.append(out)
-        y = torch.stack([r["y"] for r in results]).to(x.dtype)
-        kept = _kept_spikes(plan, results, y, extra)
-        ctx.plan, ctx.steps, ctx.dtype = plan, steps, dtype
-        ctx.save_for_backward(x, kept, *numbers.values(), *before)
-        observed: tuple[Tensor, ...] = ()
+        outputs, kept = scan(plan, steps, x, extra, *rest)
+        ctx.plan, ctx.steps, ctx.dtype = plan, steps, wide(x.dtype)
+        ctx.save_for_backward(x, kept[0], *rest[len(plan.states) :], *kept[1:])
         if plan.observe:
-            observed = tuple(torch.stack([r[n] for r in results]) for n in ("spike", "potential"))
-            ctx.mark_non_differentiable(*observed)
-        return (y, *observed, *(state[name] for name in plan.states))
+            ctx.mark_non_differentiable(*outputs[1:3])
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -178,13 +205,13 @@ class Sequence(torch.autograd.Function):
         return (None, None, g_input.to(x.dtype), None, *g_states, *g_numbers)
 
 
-def _kept_spikes(plan: Plan, results: list[dict[str, Any]], y: Tensor, extra: Any) -> Tensor:
+def _kept_spikes(plan: Plan, each: list[Tensor], y: Tensor, extra: Any) -> Tensor:
     """Return the spikes for the backward: the imposed ones or the output where these are them."""
     if plan.extra == "spike":
         return extra
     if plan.emits_spike and (plan.binary or y.dtype == wide(y.dtype)):
         return y
-    spikes = torch.stack([r["spike"] for r in results])
+    spikes = torch.stack(each)
     return spikes.to(y.dtype) if plan.binary else spikes
 
 
@@ -195,8 +222,12 @@ def sequence(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> dic
     steps = attributes.get("steps", x.shape[0])
     states, numbers = prepared(chosen, inputs, x)
     extra = inputs.get(chosen.extra) if chosen.extra else None
-    found = Sequence.apply(chosen, steps, x, extra, *states, *numbers)
-    return named(chosen, found)
+    if torch.is_grad_enabled():
+        found = Sequence.apply(chosen, steps, x, extra, *states, *numbers)
+    else:
+        found, _ = scan(chosen, steps, x, extra, *states, *numbers, keep=False)
+    names = ("y", *(("spike", "potential") if chosen.observe else ()), *chosen.states)
+    return dict(zip(names, found, strict=True))
 
 
 def planned(attributes: Mapping[str, Any]) -> Plan:
@@ -231,9 +262,3 @@ def distinct(tensors: list[Tensor]) -> list[Tensor]:
         again = any(tensor is other for other in found)
         found.append(tensor.clone() if again else tensor)
     return found
-
-
-def named(plan: Plan, found: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Return the outputs of a sequence by name."""
-    names = ("y", *(("spike", "potential") if plan.observe else ()), *plan.states)
-    return dict(zip(names, found, strict=True))

@@ -16,7 +16,7 @@ from snnx.mode import EVAL, Mode, Run, train_mode
 from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx_torch import core
-from snnx_torch.arrays import parameters_in, parameters_out, to_numpy, to_tensor
+from snnx_torch.arrays import parameters_in, parameters_out, sent, to_numpy, to_tensor
 from snnx_torch.compiling import algorithms, compiled
 from snnx_torch.dials import pack, unpack
 from snnx_torch.net import Net, project
@@ -66,15 +66,7 @@ class TorchSession:
         self._steps: dict[tuple[Mode, tuple[int, ...]], Callable[..., Any]] = {}
 
     def _move(self, array: Any) -> Tensor:
-        """Start the copy of an array to the device: floats in the net's dtype, others int64."""
-        array = np.asarray(array)
-        whole = array.dtype.kind in "iub"
-        array = array.astype(np.int64) if whole else array
-        host = torch.from_numpy(np.require(array, requirements=("C", "W")))
-        host = host if whole else host.to(self.net.dtype)
-        if self.net.device.type == "cuda":
-            host = host.pin_memory()
-        return host.to(self.net.device, non_blocking=True)
+        return sent(array, self.net.dtype, self.net.device)
 
     def _batch(self, batch: Batch, steps: int | None) -> tuple[dict[str, Tensor], int]:
         x, total = check_batch(self.net.program, self.objective, batch, steps or self.steps)

@@ -424,6 +424,31 @@ def test_a_users_layer_trains_with_and_without_its_rule() -> None:
     assert_close(found, wanted)
 
 
+@COMPILER
+def test_every_kind_of_backward_is_compiled_in_one_graph() -> None:
+    decay = snnx.Learned(0.5, transform="logit", group="synapse")
+    neuron = snnx.LIF(threshold=0.2, surrogate=snnx.ArcTan())
+    model = snnx.Chain(
+        snnx.Input(4),
+        snnx.Linear(3),
+        snnx.DSR.integrate_and_fire(threshold=0.2),
+        Ruled(),
+        snnx.Recurrent(neuron, synapse_decay=decay),
+        snnx.Linear(3),
+    )
+    eager, ours = (session(model, precision="fp32", compile=c) for c in (False, "aot_eager"))
+    given = batch((4,))
+    for s in (eager, ours):
+        s.read(s.step([given], {}))
+    assert ours.compilations() == 1
+    assert_close(ours.export().parameters, eager.export().parameters)
+    made = ours.net
+    x = torch.rand(2, 4)
+    with torch.no_grad():
+        whole = torch.compile(made, fullgraph=True, backend="eager")
+        assert torch.equal(whole(x, steps=2)[0], made(x, steps=2)[0])
+
+
 def test_torchs_layout_permutes_what_follows_a_flatten_and_comes_back() -> None:
     model = tiny()
     program = snnx.flatten(model)
