@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from snnx.backend import Backend, Batch, Forward, load_backend
+from snnx.building import initial_statistics
 from snnx.mode import EVAL, Run
 from snnx.objective import RateMSE
 from snnx.ops import OPS
@@ -67,7 +68,8 @@ def certify(
     x = x[None] if x.ndim == len(program.input_shape) + 1 else x
     run = Run(EVAL, steps)
     dials = {"seed": 0, "step": 0, "epoch": 0}
-    result = core.run(program, parameters, {}, x, None, dials, batch["index"], run)
+    statistics = initial_statistics(program)
+    result = core.run(program, parameters, statistics, x, None, dials, batch["index"], run)
     budget = Budget()
     inputs = {"logits": result.y, "target": np.asarray(batch["y"])}
     g_y, value = certify_loss(OBJECTIVE, inputs, budget)
