@@ -329,3 +329,20 @@ def test_more_data_sets_are_registered_by_name(monkeypatch: pytest.MonkeyPatch) 
     )
     monkeypatch.setitem(data.DATASETS, "mine", mine)
     assert data.load("mine") is made
+
+
+def test_a_data_set_written_as_npz_comes_back(tmp_path: Path) -> None:
+    bytes_of_images = Dataset(
+        **ARRAYS, name="a", label="real", full_scale=255.0, source="there", licence="CC0"
+    )
+    for made in (sequences(), bytes_of_images):
+        found = data.from_npz(data.to_npz(made, tmp_path / "made.npz"))
+        assert found.hash == made.hash
+        assert (found.label, found.layout) == (made.label, made.layout)
+        assert (found.source, found.licence) == (made.source, made.licence)
+    with pytest.raises(DataError, match=r"must end in \.npz"):
+        data.to_npz(made, tmp_path / "made.txt")
+    with pytest.raises(DataError, match="full_scale must be one number"):
+        data.from_npz(write(tmp_path / "a.npz", {**ARRAYS, "full_scale": np.ones(2)}))
+    with pytest.raises(DataError, match="full_scale must be a positive number"):
+        data.from_npz(write(tmp_path / "a.npz", {**ARRAYS, "full_scale": np.array(0.0)}))

@@ -12,6 +12,7 @@ from snnx.data.digits import digits as digits
 from snnx.data.lazy import Lazy as Lazy
 from snnx.data.lazy import Source as Source
 from snnx.data.npz import from_npz as from_npz
+from snnx.data.npz import to_npz as to_npz
 from snnx.data.obtain import get as get
 from snnx.data.preview import preview as preview
 from snnx.data.registry import load as load
@@ -40,6 +41,7 @@ __all__ = [
     "preview",
     "saccade",
     "source",
+    "to_npz",
     "verify",
     "where",
 ]

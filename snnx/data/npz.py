@@ -11,7 +11,8 @@ import numpy as np
 from snnx.data.arrays import Array, DataError, Dataset
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
-OPTIONAL = ("length_train", "length_test", "layout", "label")
+WORDS = ("layout", "label", "source", "licence")
+OPTIONAL = ("length_train", "length_test", "full_scale", *WORDS)
 ZIP_MAGIC = b"PK\x03\x04"
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OverflowError, RuntimeError, OSError)
 WANTED = (
@@ -24,8 +25,9 @@ def from_npz(path: str | Path) -> Dataset:
     """The data set in a .npz file with the keys x_train, y_train, x_test, y_test.
 
     Further keys may be length_train and length_test (valid steps [N] of padded sequences), layout
-    ("NF", the default: x is [N, *F]; "TNF": x is [T, N, *F]) and label (what the data are; see
-    `Dataset`). The checksum of every array is verified, and nothing in the file is executed.
+    ("NF", the default: x is [N, *F]; "TNF": x is [T, N, *F]), label (what the data are; see
+    `Dataset`), source, licence, and full_scale (what a batch divides x by). The checksum of every
+    array is verified, and nothing in the file is executed.
 
     Raises: DataError if the file is missing, unreadable, no .npz, truncated or damaged, holds
     Python objects, lacks a key, has an unknown one, or fails the checks of `Dataset`.
@@ -50,8 +52,36 @@ def from_npz(path: str | Path) -> Dataset:
         layout=_word(path, arrays, "layout", "NF"),  # type: ignore[arg-type]
         lengths_train=arrays.get("length_train"),
         lengths_test=arrays.get("length_test"),
-        source=str(path),
+        source=_word(path, arrays, "source", str(path)),
+        licence=_word(path, arrays, "licence", ""),
+        full_scale=_number(path, arrays, "full_scale", 1.0),
     )
+
+
+def to_npz(dataset: Dataset, path: str | Path) -> Path:
+    """Write a data set as the .npz file that `from_npz` reads; complete, or not at all.
+
+    Raises: DataError if the name does not end in .npz.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise DataError(f"{path}: the name must end in .npz")
+    arrays: dict[str, Array] = {key: getattr(dataset, key) for key in REQUIRED}
+    for split in ("train", "test"):
+        lengths = dataset.arrays(split)[2]
+        if lengths is not None:
+            arrays[f"length_{split}"] = lengths
+    arrays |= {key: np.array(getattr(dataset, key)) for key in (*WORDS, "full_scale")}
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        with unfinished.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        unfinished.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
 
 
 def _read(path: Path) -> dict[str, Array]:
@@ -111,3 +141,14 @@ def _word(path: Path, arrays: dict[str, Array], key: str, default: str) -> str:
             f"got {value.dtype} of shape {value.shape}"
         )
     return str(value)
+
+
+def _number(path: Path, arrays: dict[str, Array], key: str, default: float) -> float:
+    value = arrays.get(key)
+    if value is None:
+        return default
+    if value.ndim != 0 or value.dtype.kind not in "uif":
+        raise DataError(
+            f"{path}: {key} must be one number, got {value.dtype} of shape {value.shape}"
+        )
+    return float(value)
