@@ -418,6 +418,7 @@ def test_vowels_keep_their_lengths(tmp_path: Path) -> None:
         ("1,2:3,4:c", "line 7: the class 'c'"),
         ("1,2:3,4", "line 7: the class"),
         ("1,inf:3,4:a", "line 7: holds a value"),
+        ("@\n1,2", "line 8: the class '1,2'"),
     ],
 )
 def test_a_bad_line_of_a_series_is_named(tmp_path: Path, line: str, message: str) -> None:

@@ -218,6 +218,15 @@ def _twice(path: Path) -> Path:
     return path
 
 
+def test_a_name_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.zip", {"\u00e9.txt": b"x"})
+    archive.write_bytes(archive.read_bytes().replace(b"\xc3\xa9", b"\x90\x90", 1))
+    with pytest.raises(DataError, match="damaged"):
+        unpack(archive, tmp_path)
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        unpack(pack(tmp_path / "b.zip", {"x" * 300: b"x"}), tmp_path)
+
+
 @pytest.mark.parametrize("name", ["digits", "saccade-digits"])
 def test_a_preview_is_a_picture(tmp_path: Path, name: str) -> None:
     path = data.preview(name, 3, tmp_path / "p.png")

@@ -109,13 +109,18 @@ class Lazy:
             )
         arrays: list[Array] = []
         for split in get_args(Split):
-            one = self.take(split, Draws(0, 0, np.arange(1), split))[0]
+            items, y = self.samples(split)
+            draws = Draws(0, 0, np.arange(len(items)), split)
+            first = self.read(items[0], draws.of(0))
             fits(
-                one.nbytes * self.size(split),
+                first.nbytes * len(items),
                 f"data set {self.name!r}: {split}",
                 "read it in batches, from source()",
             )
-            x, y, _ = self.take(split, Draws(0, 0, np.arange(self.size(split)), split))
+            axis = len(self.layout) - 2
+            x = np.empty((*first.shape[:axis], len(items), *first.shape[axis:]), first.dtype)
+            for n, item in enumerate(items):
+                np.moveaxis(x, axis, 0)[n] = self.read(item, draws.of(n))
             arrays += [x, y]
         return Dataset(
             *arrays,

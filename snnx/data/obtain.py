@@ -23,7 +23,7 @@ from snnx.data.registry import entry, roots, verify
 MOST_BYTES = 400 << 30
 MOST_MEMBERS = 5_000_000
 PART = 1 << 20
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
 def get(name: str, origin: str | Path | None = None) -> Path:
@@ -130,10 +130,12 @@ def unpack(archive: Path, target: Path, wanted: frozenset[str] | None = None) ->
             written.append(path)
             if len(written) > MOST_MEMBERS:
                 raise DataError(f"{archive}: holds more than {MOST_MEMBERS} files")
+    except DataError:
+        raise
     except DAMAGE as error:
         raise DataError(f"{archive}: is truncated or damaged ({error}); get it again") from error
-    except (FileExistsError, NotADirectoryError) as error:
-        raise DataError(f"{archive}: uses one name for a file and a folder ({error})") from error
+    except OSError as error:
+        raise DataError(f"{archive}: cannot be unpacked into {target}: {error}") from error
     if not written:
         names = "" if wanted is None else f": none of {', '.join(sorted(wanted))}"
         raise DataError(f"{archive}: holds no file of this data set{names}")

@@ -54,7 +54,9 @@ def read_shd(path: Path) -> Spikes:
                     f"got shapes {times.shape}, {units.shape} and {labels.shape}"
                 )
             all_times, all_units = times[:], units[:]
-    except (OSError, RuntimeError, KeyError) as error:
+    except DataError:
+        raise
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: is no HDF5 file, truncated or damaged ({error}); unpack it if it is a .gz, "
             "or get it again"

@@ -49,11 +49,11 @@ def read_ts(path: Path) -> tuple[list[NDArray[np.float32]], NDArray[np.int64], t
         if not line or line.startswith("#"):
             continue
         if line.startswith("@"):
-            key, *words = line[1:].split()
-            begun = begun or key.lower() == "data"
-            if key.lower() == "classlabel" and words[:1] == ["true"]:
-                classes = tuple(words[1:])
-            if key.lower() == "timestamps" and words[:1] == ["true"]:
+            key, *words = line[1:].lower().split() or [""]
+            begun = begun or key == "data"
+            if key == "classlabel" and words[:1] == ["true"]:
+                classes = tuple(line.split()[2:])
+            if key == "timestamps" and words[:1] == ["true"]:
                 raise DataError(f"{path}: line {number}: series with time stamps are not read")
             continue
         if not begun or not classes:
