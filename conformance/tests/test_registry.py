@@ -108,6 +108,17 @@ def test_a_part_of_the_files_is_not_enough(tmp_path: Path, monkeypatch: pytest.M
         data.load("cifar10", root=tmp_path / "none")
 
 
+def test_tiny_imagenet_is_not_taken_for_imagenet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {"wnids.txt": b"n01\n", "train/n01/a": b"", "val/a": b""})
+    monkeypatch.setenv("SNNX_DATA", str(tmp_path))
+    assert data.where("tiny-imagenet") == tmp_path
+    assert data.where("imagenet") is None
+    (tmp_path / "wnids.txt").unlink()
+    assert data.where("imagenet") == tmp_path
+
+
 def mnist_files() -> dict[str, bytes]:
     images = b"\0\0\x08\x03" + (2).to_bytes(4) + (28).to_bytes(4) * 2 + bytes(2 * 784)
     labels = b"\0\0\x08\x01" + (2).to_bytes(4) + bytes([1, 2])

@@ -75,6 +75,11 @@ def _below(folder: str, *names: str) -> Locate:
     return locate
 
 
+def _imagenet(root: Path) -> dict[str, Path]:
+    """Tiny-ImageNet has folders of the same names, and a list of classes beside them."""
+    return {} if (root / "wnids.txt").exists() else _some("train", "val")(root)
+
+
 def _shd_files(root: Path) -> dict[str, Path]:
     found = {name: find(root, (name,)) for name in shd.FILES.values()}
     return {name: path for name, path in found.items() if path is not None}
@@ -192,7 +197,7 @@ ENTRIES: dict[str, Entry] = {
                 licence="ImageNet's terms of access",
             ),
             files=("train", "val"),
-            locate=_some("train", "val"),
+            locate=_imagenet,
             obtain="register on the ImageNet page, unpack, and sort both parts into class folders.",
         ),
         Entry(
