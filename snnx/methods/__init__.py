@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snnx.methods.asgl import ASGLMethod as ASGLMethod
 from snnx.methods.dspike import DspikeMethod as DspikeMethod
 from snnx.methods.method import Method as Method
 from snnx.methods.rewrite import replace_layers as replace_layers
@@ -12,4 +13,5 @@ METHODS: dict[str, type[Method]] = {
     "plain": Method,
     "tet": TETMethod,
     "dspike": DspikeMethod,
+    "asgl": ASGLMethod,
 }
