@@ -147,7 +147,7 @@ class TorchSession:
         net = self.net
         tensors, total = self._batch(batch, steps)
         x, inner = tensors["x"], None if values is None else self._move(values)
-        if copies > 1 and inner is None:
+        if copies > 1:  # also with `at`: a skip may lead past it, from the input
             x = x.repeat(1, copies, *[1] * (x.dim() - 2))
         how = Run(mode, total, copies, frozenset(impose or ()), observed)
         out = core.play(
