@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from snnx.activation import ReLU as ReLU
 from snnx.clif import CLIF as CLIF
 from snnx.layers import (
     ArrayLayer as ArrayLayer,

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from snnx import clif, layers, neurons, objective, optim, scalars, spatial, spiking, surrogate
+from snnx import activation, clif, layers, neurons, objective, optim, scalars, spatial, spiking, surrogate
 
 FORMAT = 1
 MAX_CHARACTERS = 16_000_000  # a tree of a million layers; more is no model
@@ -65,6 +65,7 @@ for _cls in (
     spatial.Pad2d,
     spatial.AdaptiveAvgPool2d,
     neurons.LIF,
+    activation.ReLU,
     clif.CLIF,
     spiking.Recurrent,
     spiking.DSR,

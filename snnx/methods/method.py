@@ -51,8 +51,9 @@ class Method:
 
     def describe(self) -> str:
         """Return name and options for the header of a run."""
-        options = [f"{f.name} {getattr(self, f.name)}" for f in fields(self)]
-        return "   ".join([self.name, *options])
+        options = {f.name: getattr(self, f.name) for f in fields(self)}
+        shown = [f"{name} {value}" for name, value in options.items() if value is not None]
+        return "   ".join([self.name, *shown])
 
 
 def applied(

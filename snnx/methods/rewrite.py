@@ -10,22 +10,27 @@ from snnx.layers import BatchNorm, Chain, Layer
 
 
 def replace_layers(model: Any, function: Callable[[Layer], Layer]) -> Any:
-    """Return the tree with `function(layer)` in place of every layer, innermost first.
+    """Return the tree with `function(layer)` in place of every layer, outermost first.
 
-    It goes into Chain, Residual, and every layer that holds layers (the neuron of Recurrent and
-    DSR). A function that returns its argument leaves the layer as it is, so paths in the tree stay
-    what they were as long as one layer stands for one.
+    A function that returns its argument leaves the layer, and is then asked for the layers in it:
+    those of Chain and Residual, the neuron of Recurrent and DSR. What it puts in place of a layer
+    is not entered. Paths stay what they were as long as one layer stands for one.
     """
+    chosen = function(model)
+    if chosen is not model:
+        return chosen
     if isinstance(model, Chain):
-        return function(Chain(*(replace_layers(layer, function) for layer in model.layers)))
+        inner = [replace_layers(layer, function) for layer in model.layers]
+        same = all(a is b for a, b in zip(inner, model.layers, strict=True))
+        return model if same else Chain(*inner)
     held = {f.name: getattr(model, f.name) for f in fields(model)}
-    inner = {k: replace_layers(v, function) for k, v in held.items() if isinstance(v, Layer)}
-    changed = {k: v for k, v in inner.items() if v is not held[k]}
-    return function(replace(model, **changed) if changed else model)
+    made = {k: replace_layers(v, function) for k, v in held.items() if isinstance(v, Layer)}
+    changed = {k: v for k, v in made.items() if v is not held[k]}
+    return replace(model, **changed) if changed else model
 
 
 def layers_in(model: Any) -> Iterator[Layer]:
-    """Yield every layer of a tree, innermost first."""
+    """Yield every layer of a tree, outermost first."""
     found: list[Layer] = []
 
     def see(layer: Layer) -> Layer:
