@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from snnx import __version__
+from snnx.commands.data import app as data_app
 from snnx.commands.failures import guarded
 from snnx.commands.screen import Screen
 
@@ -182,29 +183,7 @@ def conform(
     raise typer.Exit(check([*(["--help"] if help else []), *context.args]))
 
 
-data_app = typer.Typer(no_args_is_help=True, help="Show the data sets.")
 app.add_typer(data_app, name="data")
-
-
-@data_app.command(name="list")
-@guarded
-def data_list() -> None:
-    """List the data sets that have a name."""
-    from snnx.commands import info as command
-
-    command.data_list(Screen())
-
-
-@data_app.command(name="where")
-@guarded
-def data_where(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="a name, or FILE.npz")],
-    as_json: Json = False,
-) -> None:
-    """Show where a data set comes from, its licence and its hash."""
-    from snnx.commands import info as command
-
-    command.data_where(name, Screen(as_json=as_json))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,8 +1,7 @@
-"""`snnx info` and `snnx data`: what is here, without needing a framework."""
+"""`snnx info`: what is here, without needing a framework."""
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 
@@ -21,7 +20,7 @@ TOPICS = ("backends", "recipes", "models", "data")
 
 def info(topic: str | None, screen: Screen) -> None:
     """Print one topic, a run, or everything that is installed."""
-    shown = {"backends": _backends, "recipes": _recipes, "models": _models, "data": data_list}
+    shown = {"backends": _backends, "recipes": _recipes, "models": _models, "data": _data}
     if topic in shown:
         shown[topic](screen)
         return
@@ -59,7 +58,8 @@ def _recipes(screen: Screen) -> None:
 
 def _models(screen: Screen) -> None:
     for name, make in MODELS.items():
-        screen.line(f"  {name:<26} {(make.__doc__ or '').strip().partition(chr(10))[0]}")
+        first = (make.__doc__ or "").strip().partition("\n")[0].removeprefix("Return ")
+        screen.line(f"  {name:<26} {first}")
 
 
 def _run(folder: RunDir, screen: Screen) -> None:
@@ -88,27 +88,7 @@ def _run(folder: RunDir, screen: Screen) -> None:
     )
 
 
-def data_list(screen: Screen) -> None:
-    """Print the data sets that have a name."""
-    for name, make in data.DATASETS.items():
-        screen.line(f"  {name:<12} {(make.__doc__ or '').strip().partition(chr(10))[0]}")
-    screen.line("  FILE.npz     your own arrays: x_train, y_train, x_test, y_test")
-
-
-def data_where(name: str, screen: Screen) -> None:
-    """Print what a data set is, where it comes from, and its hash."""
-    found = data.load(name)
-    facts = {
-        "name": found.name,
-        "label": found.label,
-        "train": found.size("train"),
-        "test": found.size("test"),
-        "sample": list(found.features),
-        "classes": found.classes,
-        "source": found.source,
-        "licence": found.licence or "unstated",
-        "hash": found.hash,
-    }
-    for key, value in facts.items():
-        screen.line(f"{key:<8} {json.dumps(value) if not isinstance(value, str) else value}")
-    screen.final(facts)
+def _data(screen: Screen) -> None:
+    for name, entry in data.DATASETS.items():
+        screen.line(f"  {name:<18} {entry.label:<16} {entry.title}")
+    screen.line("  FILE.npz           yours            x_train, y_train, x_test, y_test")
