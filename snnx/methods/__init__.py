@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snnx.methods.asgl import ASGLMethod as ASGLMethod
 from snnx.methods.dspike import DspikeMethod as DspikeMethod
+from snnx.methods.dsr import DSRMethod as DSRMethod
 from snnx.methods.method import Method as Method
 from snnx.methods.rewrite import replace_layers as replace_layers
 from snnx.methods.rewrite import with_tdbn as with_tdbn
@@ -13,5 +14,6 @@ METHODS: dict[str, type[Method]] = {
     "plain": Method,
     "tet": TETMethod,
     "dspike": DspikeMethod,
+    "dsr": DSRMethod,
     "asgl": ASGLMethod,
 }

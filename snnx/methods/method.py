@@ -26,6 +26,14 @@ class Method:
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Recipe values that the method brings; keys that the user sets explicitly override them."""
 
+    def for_steps(self, steps: int) -> Method:
+        """Return the method with the options that it chooses by T and the user left open."""
+        return self
+
+    def objective(self, objective: Objective) -> Objective:
+        """Return the objective with what the method knows of it and the user left open."""
+        return objective
+
     def rewrite(self, model: Any) -> Any:
         """Return the model that is trained; see `snnx.methods.rewrite.replace_layers`."""
         return model

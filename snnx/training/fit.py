@@ -85,6 +85,10 @@ def fit(
     `snnx.training.loop.Diverged` where the loss is not finite.
     """
     dataset = _dataset(data)
+    steps = time_steps(dataset, steps)
+    methods = tuple(method.for_steps(steps) for method in methods)
+    for method in methods:
+        objective = method.objective(objective)
     model, optim = applied(methods, model, optim or Optim(Adam()), objective)
     plan = Plan(
         model=model,
@@ -92,7 +96,7 @@ def fit(
         optim=optim,
         schedule=schedule,
         methods=methods,
-        steps=time_steps(dataset, steps),
+        steps=steps,
         epochs=epochs,
         batch_size=batch_size,
         seed=seed,

@@ -30,8 +30,10 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
     Raises: RecipeError where the values do not fit together or do not fit the data.
     """
     try:
+        steps = time_steps(dataset, values["T"])
+        method = METHODS[values["method"]["name"]](**_options(values["method"])).for_steps(steps)
         objective = OBJECTIVES[values["objective"]["name"]](**_options(values["objective"]))
-        method = METHODS[values["method"]["name"]](**_options(values["method"]))
+        objective = method.objective(objective)
         optim = _optim(values["optim"])
         if model is None:
             model, optim = applied((method,), _model(values, dataset), optim, objective)
@@ -43,7 +45,7 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             optim=optim,
             methods=(method,),
             schedule=_schedule(values["schedule"], values["epochs"]),
-            steps=time_steps(dataset, values["T"]),
+            steps=steps,
             epochs=values["epochs"],
             batch_size=values["batch_size"],
             seed=values["seed"],
