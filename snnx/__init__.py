@@ -5,13 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from snnx.activation import ReLU as ReLU
+from snnx.array_layer import ArrayLayer as ArrayLayer
 from snnx.clif import CLIF as CLIF
-from snnx.layers import (
-    ArrayLayer as ArrayLayer,
-)
-from snnx.layers import (
-    AvgPool2d as AvgPool2d,
-)
 from snnx.layers import (
     BatchNorm as BatchNorm,
 )
@@ -28,9 +23,6 @@ from snnx.layers import (
     Flatten as Flatten,
 )
 from snnx.layers import (
-    GlobalAvgPool2d as GlobalAvgPool2d,
-)
-from snnx.layers import (
     Identity as Identity,
 )
 from snnx.layers import (
@@ -41,9 +33,6 @@ from snnx.layers import (
 )
 from snnx.layers import (
     Linear as Linear,
-)
-from snnx.layers import (
-    MaxPool2d as MaxPool2d,
 )
 from snnx.layers import (
     Poisson as Poisson,
@@ -76,6 +65,9 @@ from snnx.optim import (
 from snnx.optim import (
     RoundedSGD as RoundedSGD,
 )
+from snnx.pooling import AvgPool2d as AvgPool2d
+from snnx.pooling import GlobalAvgPool2d as GlobalAvgPool2d
+from snnx.pooling import MaxPool2d as MaxPool2d
 from snnx.program import Program as Program
 from snnx.program import ShapeError as ShapeError
 from snnx.program import flatten as flatten

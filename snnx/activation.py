@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from snnx.layers import ArrayLayer
+from snnx.array_layer import ArrayLayer
 from snnx.program import Shape
 
 

@@ -10,9 +10,8 @@ of their own. Sequences are [T, N, *F] with channels last; layers without time a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from snnx.program import Builder, Edge, Init, Shape, ShapeError
 
@@ -33,7 +32,8 @@ def place(layer: Layer, path: str) -> str:
     return f"layer {path} {type(layer).__name__}"
 
 
-def _whole(layer: Layer, **numbers: int) -> None:
+def whole(layer: Layer, **numbers: int) -> None:
+    """Raise ValueError unless every number is a whole number of at least 1."""
     for name, value in numbers.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(
@@ -63,7 +63,7 @@ class Input(Layer):
             raise ValueError("Input: give at least one dimension, for example Input(8, 8, 1)")
         object.__setattr__(self, "shape", tuple(dims))
         for d in self.shape:
-            _whole(self, dimension=d)
+            whole(self, dimension=d)
 
     def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
         raise ValueError(f"{place(self, path)}: Input stands only first in the outermost Chain")
@@ -149,8 +149,8 @@ class Conv2d(Layer):
     init: WeightInit = "lecun_uniform"
 
     def __post_init__(self) -> None:
-        _whole(self, features=self.features, kernel=self.kernel, stride=self.stride)
-        _whole(self, groups=self.groups)
+        whole(self, features=self.features, kernel=self.kernel, stride=self.stride)
+        whole(self, groups=self.groups)
         if self.padding == "same":
             if self.kernel % 2 == 0:
                 raise ValueError(f'Conv2d: padding "same" needs an odd kernel, not {self.kernel}')
@@ -201,7 +201,7 @@ class Linear(Layer):
     init: WeightInit = "lecun_uniform"
 
     def __post_init__(self) -> None:
-        _whole(self, features=self.features)
+        whole(self, features=self.features)
 
     def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
         need_rank(self, path, edge, 1, "one axis of features")
@@ -257,72 +257,6 @@ class BatchNorm(Layer):
 
 
 @dataclass(frozen=True, slots=True)
-class AvgPool2d(Layer):
-    """Mean over windows kernel x kernel, moved by `stride` (the kernel unless given)."""
-
-    kernel: int
-    stride: int | None = None
-
-    def __post_init__(self) -> None:
-        _whole(self, kernel=self.kernel, stride=self.stride or self.kernel)
-
-    def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
-        shape = _pooled(self, path, edge, self.kernel, self.stride or self.kernel, 0)
-        attributes = {"kernel": self.kernel, "stride": self.stride or self.kernel}
-        inputs = {"x": edge.name}
-        return program.add("avg_pool2d", path, inputs, attributes, shape, layer="AvgPool2d")
-
-
-@dataclass(frozen=True, slots=True)
-class MaxPool2d(Layer):
-    """Maximum over windows; among equal values the first in row-major order has the gradient."""
-
-    kernel: int
-    stride: int | None = None
-    padding: int = 0
-
-    def __post_init__(self) -> None:
-        _whole(self, kernel=self.kernel, stride=self.stride or self.kernel)
-        if not 0 <= self.padding <= self.kernel // 2:
-            raise ValueError(f"MaxPool2d: padding must be in [0, kernel / 2], not {self.padding}")
-
-    def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
-        stride = self.stride or self.kernel
-        shape = _pooled(self, path, edge, self.kernel, stride, self.padding)
-        attributes = {"kernel": self.kernel, "stride": stride, "padding": self.padding}
-        return program.add(
-            "max_pool2d",
-            path,
-            {"x": edge.name},
-            attributes,
-            shape,
-            binary=edge.binary,
-            layer="MaxPool2d",
-        )
-
-
-def _pooled(layer: Layer, path: str, edge: Edge, kernel: int, stride: int, padding: int) -> Shape:
-    need_rank(layer, path, edge, 3, "H, W, C")
-    h, w, c = edge.shape
-    size = tuple((s + 2 * padding - kernel) // stride + 1 for s in (h, w))
-    if min(size) < 1:
-        raise ShapeError(f"{place(layer, path)}: kernel {kernel} does not fit into {h} x {w}")
-    return (*size, c)
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalAvgPool2d(Layer):
-    """Mean over H and W: [T, N, H, W, C] -> [T, N, C]."""
-
-    def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
-        need_rank(self, path, edge, 3, "H, W, C")
-        inputs = {"x": edge.name}
-        return program.add(
-            "global_avg_pool2d", path, inputs, {}, edge.shape[-1:], layer="GlobalAvgPool2d"
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Flatten(Layer):
     """[T, N, *F] -> [T, N, prod F] in the order H, W, C."""
 
@@ -356,48 +290,3 @@ class Poisson(Layer):
     def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
         inputs = {"x": edge.name}
         return program.add("poisson", path, inputs, {}, edge.shape, binary=True, layer="Poisson")
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayLayer(Layer):
-    """Base of a user's own layer, written in array-API code.
-
-    Subclasses give `output_shape(shape)`, `parameters(shape)` -> {name: (shape, Init)}, and
-    `forward(xp, x, parameters)` for x [T, N, *F]. With `vjp(xp, x, parameters, y, g)` ->
-    (g_x, {name: g}) every backend trains it by that rule; without it torch and MLX differentiate
-    `forward` themselves, and the numpy backend refuses to train it. `macs(shape)` tells how many
-    multiply-accumulates it costs; None, where it is not given, makes the network's count unknown.
-    """
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """Return the output's shape without [T, N]."""
-        return shape
-
-    def parameters(self, shape: Shape) -> dict[str, tuple[Shape, Init]]:
-        """Return the shape and start of every parameter."""
-        return {}
-
-    def macs(self, shape: Shape) -> int | None:
-        """Return the multiply-accumulates of one sample and step, for an input of this shape."""
-        return None
-
-    def forward(self, xp: Any, x: Any, parameters: Mapping[str, Any]) -> Any:
-        """Return y [T, N, *output_shape]."""
-        raise NotImplementedError(f"{type(self).__name__}.forward")
-
-    def vjp(self, xp: Any, x: Any, parameters: Mapping[str, Any], y: Any, g: Any) -> Any:
-        """Return (g_x, {name: g}) of the output's gradient g."""
-        raise NotImplementedError(f"{type(self).__name__}.vjp")
-
-    @property
-    def has_vjp(self) -> bool:
-        """Whether the class gives its own vjp."""
-        return type(self).vjp is not ArrayLayer.vjp
-
-    def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
-        inputs = {"x": edge.name}
-        for name, (shape, init) in self.parameters(edge.shape).items():
-            inputs[name] = program.parameter(f"{path}.{name}", shape, "weight", init)
-        shape = self.output_shape(edge.shape)
-        name = type(self).__name__
-        return program.add("array_layer", path, inputs, {"layer": self}, shape, layer=name)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from snnx.layers import Layer
 from snnx.scalars import Learned, Scalar, initial, is_number
 from snnx.surrogate import Rectangular, Surrogate
-from snnx.trace import Trace, Tracer, Value, _ref
+from snnx.trace import Trace, Tracer, Value, ref_of
 
 State = dict[str, Any]
 Emit: TypeAlias = float | tuple[Literal["threshold"], float]
@@ -105,7 +105,7 @@ def _trace(neuron: Neuron) -> Trace:
         raise TypeError(f"{kind}.step returns the constant {y!r} as output")
     varying = tuple(n for n, s in scalars.items() if not isinstance(s, int | float))
     inputs = ("x", *(f"state.{n}" for n in neuron.states), *(f"p.{n}" for n in varying))
-    outputs = (("y", _ref(y)), *((f"state.{n}", _ref(new[n])) for n in neuron.states))
+    outputs = (("y", ref_of(y)), *((f"state.{n}", ref_of(new[n])) for n in neuron.states))
     return Trace(
         inputs=inputs,
         states=neuron.states,

@@ -18,7 +18,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from snnx import activation, clif, layers, neurons, objective, optim, scalars, spatial, spiking, surrogate
+from snnx import (
+    activation,
+    clif,
+    layers,
+    neurons,
+    objective,
+    optim,
+    pooling,
+    scalars,
+    spatial,
+    spiking,
+    surrogate,
+)
 
 FORMAT = 1
 MAX_CHARACTERS = 16_000_000  # a tree of a million layers; more is no model
@@ -56,9 +68,9 @@ for _cls in (
     layers.Conv2d,
     layers.Linear,
     layers.BatchNorm,
-    layers.AvgPool2d,
-    layers.MaxPool2d,
-    layers.GlobalAvgPool2d,
+    pooling.AvgPool2d,
+    pooling.MaxPool2d,
+    pooling.GlobalAvgPool2d,
     layers.Flatten,
     layers.Dropout,
     layers.Poisson,

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from snnx.layers import ArrayLayer, need_rank
+from snnx.array_layer import ArrayLayer
+from snnx.layers import need_rank
 from snnx.program import Builder, Edge, Shape
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from snnx.layers import ArrayLayer
+from snnx.array_layer import ArrayLayer
 from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
 from snnx.program import Parameter, Program, Step
 from snnx_mlx import draws

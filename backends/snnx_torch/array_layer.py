@@ -1,4 +1,4 @@
-"""A user's own layer, written in array-API code: see `snnx.layers.ArrayLayer`."""
+"""A user's own layer, written in array-API code: see `snnx.array_layer`."""
 
 from __future__ import annotations
 

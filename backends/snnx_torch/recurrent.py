@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnx.trace import evaluate
+from snnx.lower import evaluate
 from snnx_torch.sequence import (
     OPERATIONS,
     Plan,

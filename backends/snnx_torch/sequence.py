@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from snnx.ops.neuron import learned_names
-from snnx.trace import Lines, evaluate, forward_lines, reverse_lines
+from snnx.lower import evaluate, forward_lines, reverse_lines
+from snnx.trace import Lines
 
 WIDE = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
 

@@ -13,20 +13,10 @@ from typing import Any
 import numpy as np
 
 from snnx.backend import Batch
-from snnx.layers import (
-    AvgPool2d,
-    Chain,
-    Conv2d,
-    Flatten,
-    GlobalAvgPool2d,
-    Input,
-    Layer,
-    Linear,
-    MaxPool2d,
-    Residual,
-)
+from snnx.layers import Chain, Conv2d, Flatten, Input, Layer, Linear, Residual
 from snnx.neurons import IF, LIF, Neuron
 from snnx.ops._cases import Random, bits, dyadic, generator
+from snnx.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from snnx.program import Program
 from snnx.spiking import Recurrent
 from snnx.surrogate import Rectangular, Triangular

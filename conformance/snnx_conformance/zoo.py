@@ -13,23 +13,11 @@ import numpy as np
 
 from snnx.backend import Batch
 from snnx.building import initial_parameters
-from snnx.layers import (
-    AvgPool2d,
-    BatchNorm,
-    Chain,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Input,
-    Linear,
-    MaxPool2d,
-    Poisson,
-    Residual,
-)
+from snnx.layers import BatchNorm, Chain, Conv2d, Dropout, Flatten, Input, Linear, Poisson, Residual
 from snnx.neurons import IF, LIF
 from snnx.objective import SDT, TET, Objective, RateMSE
 from snnx.ops._cases import generator
+from snnx.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from snnx.program import Program, flatten
 from snnx.scalars import Dial, Learned
 from snnx.spiking import DSR, Recurrent

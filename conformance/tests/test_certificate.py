@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from snnx.layers import AvgPool2d, BatchNorm, Chain, Conv2d, Flatten, Input, Linear
+from snnx.layers import BatchNorm, Chain, Conv2d, Flatten, Input, Linear
 from snnx.neurons import IF, LIF
 from snnx.ops._cases import bits, dyadic, generator
+from snnx.pooling import AvgPool2d
 from snnx.program import flatten
 from snnx.surrogate import Rectangular, Sigmoid, Triangular
 from snnx_conformance.certificate import Budget, Refused, grid_of, tracked

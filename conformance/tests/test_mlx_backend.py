@@ -37,8 +37,8 @@ from snnx import (
     Triangular,
     random,
 )
+from snnx.array_layer import ArrayLayer
 from snnx.backend import Backend, BackendError, load_backend
-from snnx.layers import ArrayLayer
 from snnx.mode import EVAL, Mode
 from snnx.ops import OPS
 from snnx.program import Init

@@ -7,7 +7,7 @@ import pytest
 
 import snnx
 from snnx import serial
-from snnx.layers import ArrayLayer
+from snnx.array_layer import ArrayLayer
 from snnx.models import MODELS
 from snnx.serial import SerialError
 

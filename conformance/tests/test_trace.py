@@ -10,7 +10,8 @@ import pytest
 
 from snnx import LIF, Chain, Dial, Dspike, Input, Learned, Neuron, Triangular, flatten
 from snnx.ops.neuron import NEURON, operations
-from snnx.trace import OPERATIONS, forward_lines, reverse_lines
+from snnx.lower import forward_lines, reverse_lines
+from snnx.trace import OPERATIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from snnx.layers import AvgPool2d, Chain, Flatten, Input, Layer, Linear
+from snnx.layers import Chain, Flatten, Input, Layer, Linear
 from snnx.models.parts import ASGL_LIF, TET_LIF, MakeNeuron, conv, scaled
 from snnx.models.vgg import classifier
+from snnx.pooling import AvgPool2d
 from snnx.program import Shape
 from snnx.spatial import AdaptiveAvgPool2d
 

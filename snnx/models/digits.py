@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from snnx.layers import AvgPool2d, BatchNorm, Chain, Conv2d, Flatten, Input, Linear
+from snnx.layers import BatchNorm, Chain, Conv2d, Flatten, Input, Linear
 from snnx.models.parts import MakeNeuron, fire, scaled
 from snnx.neurons import LIF
+from snnx.pooling import AvgPool2d
 from snnx.program import Shape
 from snnx.surrogate import Triangular
 

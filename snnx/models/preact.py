@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from snnx.layers import (
-    AvgPool2d,
-    BatchNorm,
-    Chain,
-    Conv2d,
-    Dropout,
-    GlobalAvgPool2d,
-    Identity,
-    Input,
-    Layer,
-    Linear,
-    Residual,
-)
+from snnx.layers import BatchNorm, Chain, Conv2d, Dropout, Identity, Input, Layer, Linear, Residual
 from snnx.models.parts import DSR_IF, MakeNeuron, conv, fire, scaled
+from snnx.pooling import AvgPool2d, GlobalAvgPool2d
 from snnx.program import Shape
 from snnx.spatial import Pad2d
 

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from snnx.layers import (
-    AvgPool2d,
-    BatchNorm,
-    Chain,
-    Conv2d,
-    GlobalAvgPool2d,
-    Identity,
-    Input,
-    Layer,
-    Linear,
-    Residual,
-)
+from snnx.layers import BatchNorm, Chain, Conv2d, Identity, Input, Layer, Linear, Residual
 from snnx.models.parts import ASGL_LIF, DSPIKE_LIF, TET_LIF, MakeNeuron, conv, fire, scaled
+from snnx.pooling import AvgPool2d, GlobalAvgPool2d
 from snnx.program import Shape
 from snnx.spatial import Pad2d
 

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from snnx.layers import (
-    BatchNorm,
-    Chain,
-    GlobalAvgPool2d,
-    Identity,
-    Input,
-    Layer,
-    Linear,
-    MaxPool2d,
-    Residual,
-)
+from snnx.layers import BatchNorm, Chain, Identity, Input, Layer, Linear, Residual
 from snnx.models.parts import SEW_IF, MakeNeuron, conv, scaled
+from snnx.pooling import GlobalAvgPool2d, MaxPool2d
 from snnx.program import Shape
 
 

@@ -5,18 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
-from snnx.layers import (
-    AvgPool2d,
-    BatchNorm,
-    Chain,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Input,
-    Layer,
-    Linear,
-    WeightInit,
-)
+from snnx.layers import BatchNorm, Chain, Dropout, Flatten, Input, Layer, Linear, WeightInit
 from snnx.models.parts import (
     ASGL_LIF,
     DSPIKE_LIF,
@@ -28,6 +17,7 @@ from snnx.models.parts import (
     fire,
     scaled,
 )
+from snnx.pooling import AvgPool2d, GlobalAvgPool2d
 from snnx.program import Shape
 from snnx.spatial import AdaptiveAvgPool2d
 

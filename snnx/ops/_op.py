@@ -134,6 +134,7 @@ MEANING = (  # what the ops compute with, besides their own files
     "snnx.surrogate",
     "snnx.neurons",
     "snnx.trace",
+    "snnx.lower",
     "snnx.ops._windows",
     "snnx.ops._xp",
 )

@@ -2,7 +2,7 @@
 
     for t = 1..T:   y[t], state[t] = step(x[t], state[t-1], numbers)
 
-The step is the neuron's own (`snnx.neurons`); its reverse is derived from it (`snnx.trace`):
+The step is the neuron's own (`snnx.neurons`); its reverse is derived from it (`snnx.lower`):
 
     for t = T..1:   g_x[t], g_state[t-1], g_numbers += reverse(g_y[t], g_state[t])
 
@@ -23,7 +23,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from snnx.ops._op import Array, Arrays, Attributes, Op, Sample, Tolerance
-from snnx.trace import Lines, Trace, evaluate, forward_lines, reverse_lines
+from snnx.lower import evaluate, forward_lines, reverse_lines
+from snnx.trace import Lines, Trace
 
 
 def operations(xp: Any) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from snnx.ops.neuron import (
     stacked,
     sum_to,
 )
-from snnx.trace import Trace, evaluate, forward_lines, reverse_lines
+from snnx.lower import evaluate, forward_lines, reverse_lines
+from snnx.trace import Trace
 
 
 def _run(
