@@ -187,7 +187,7 @@ def test_a_backend_that_fails_while_it_is_opened_leaves_no_run(
     def absent(*arguments: object) -> None:
         raise BackendError("no GPU here")
 
-    monkeypatch.setattr("snnx.training.loop.open_session", absent)
+    monkeypatch.setattr("snnx.training.progress.open_session", absent)
     assert train() == 4
     assert "no GPU here" in capsys.readouterr().err
     assert not Path("runs").exists()

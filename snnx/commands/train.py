@@ -20,6 +20,7 @@ from snnx.commands.screen import Screen
 from snnx.methods.method import Method
 from snnx.training import loop, result, rundir
 from snnx.training.loop import Row, Training
+from snnx.training.plan import Stage
 from snnx.training.recipe import (
     Layer,
     RecipeError,
@@ -241,6 +242,7 @@ def facts(training: Training, out: str) -> dict[str, str]:
         if s.op in ("conv2d", "linear") or "neuron" in s.attributes
     ]
     shown = "-".join(layers if len(layers) <= 8 else [*layers[:4], "...", *layers[-3:]])
+    T = " then ".join(f"{s.epochs} epochs at {_time(s)}" for s in plan.stages)
     count = sum(p.size for p in training.program.parameters)
     described = training.backend.describe()
     versions = " ".join(f"{k} {v}" for k, v in described.items() if k != "device")
@@ -248,13 +250,17 @@ def facts(training: Training, out: str) -> dict[str, str]:
     return {
         "data": f"{dataset.name} ({dataset.label})  {dataset.size('train')} train  "
         f"{dataset.size('test')} test",
-        "model": f"{shown}   T={plan.steps}   {count} parameters",
+        "model": f"{shown}   {T or f'T={plan.steps}'}   {count} parameters",
         "loss": f"{type(plan.objective).__name__}   {type(plan.optim.default).__name__}   "
         f"{plan.epochs} epochs of {plan.batch_size}-sample batches",
         "method": "; ".join(method.describe() for method in plan.methods),
         "backend": f"{plan.backend}   {versions}   {device}   {plan.precision}   seed {plan.seed}",
         "out": out,
     }
+
+
+def _time(stage: Stage) -> str:
+    return "T=1 as an ANN" if stage.ann else f"T={stage.steps}"
 
 
 def _say_what_is_exact(screen: Screen, training: Training, before: Checkpoint) -> None:

@@ -137,7 +137,7 @@ class ASGLMethod(Method):
                 training.dataset,
                 "train",
                 samples=self.similar,
-                steps=training.plan.steps,
+                steps=training.stage.steps,
                 dials={**training.dials, "seed": training.plan.seed, "epoch": training.epoch},
             )
             training.note("similarity", found.mean)

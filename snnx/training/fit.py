@@ -18,7 +18,7 @@ from snnx.objective import TET, Objective
 from snnx.optim import Adam, Optim
 from snnx.training import loop, result, rundir
 from snnx.training.evaluate import Evaluation
-from snnx.training.plan import Plan, time_steps
+from snnx.training.plan import Plan, Stage, check_stages, time_steps
 from snnx.training.schedules import Constant, Schedule
 
 
@@ -62,6 +62,7 @@ def fit(
     optim: Optim | None = None,
     schedule: Schedule = Constant(),  # noqa: B008  (frozen)
     methods: tuple[Method, ...] = (),
+    stages: tuple[Stage, ...] = (),
     steps: int = 4,
     epochs: int = 15,
     batch_size: int = 64,
@@ -79,7 +80,7 @@ def fit(
 
     `data` is a `Dataset`, the name of one ("digits", "mine.npz"), or (x_train, y_train, x_test,
     y_test) with static x [N, *F]. `steps` is T for static x. With `out` the run is kept in that
-    folder; `resume` goes on from a checkpoint.
+    folder; `resume` goes on from a checkpoint. With `stages`, they say T, epochs and schedule.
 
     Raises: ValueError, TypeError for arguments that do not fit, BackendError, CheckpointError,
     `snnx.training.loop.Diverged` where the loss is not finite.
@@ -89,6 +90,7 @@ def fit(
     methods = tuple(method.for_steps(steps) for method in methods)
     for method in methods:
         objective = method.objective(objective)
+    check_stages(stages, dataset)
     model, optim = applied(methods, model, optim or Optim(Adam()), objective)
     plan = Plan(
         model=model,
@@ -96,6 +98,7 @@ def fit(
         optim=optim,
         schedule=schedule,
         methods=methods,
+        stages=stages,
         steps=steps,
         epochs=epochs,
         batch_size=batch_size,

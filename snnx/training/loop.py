@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 
-from snnx import serial
-from snnx.backend import Backend, Session, Snapshot, load_backend
-from snnx.batch import dial_values
-from snnx.building import initial_parameters
-from snnx.checkpoint import Checkpoint, CheckpointError
+from snnx.checkpoint import Checkpoint
 from snnx.data import Batch, Batches
 from snnx.mode import train_mode
-from snnx.program import Program
-from snnx.training.evaluate import Evaluation, evaluate
-from snnx.training.plan import Plan
-
-if TYPE_CHECKING:
-    from snnx.data.lazy import Source
+from snnx.training.evaluate import Evaluation
+from snnx.training.progress import TOTALS, next_stage
+from snnx.training.progress import Training as Training
+from snnx.training.progress import data_values as data_values
+from snnx.training.progress import load_snapshot as load_snapshot
+from snnx.training.progress import open_session as open_session
+from snnx.training.progress import start as start
 
 IN_FLIGHT = 16  # steps handed to the device before the oldest is read
-TOTALS = ("loss", "correct", "samples", "gradient_norm", "steps")
 
 Row = dict[str, Any]
 
@@ -71,109 +67,6 @@ class Nobody:
         return False
 
 
-@dataclass
-class Training:
-    """A run in progress: a session, its data, and the epoch, batch and step that come next."""
-
-    plan: Plan
-    dataset: Source
-    backend: Backend
-    program: Program
-    session: Session
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    dials: dict[str, float] = field(default_factory=dict)
-    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TOTALS, 0.0))
-
-    def note(self, name: str, value: float) -> None:
-        """Record a figure of the running epoch in its row; a resumed run keeps it."""
-        self.totals[name] = float(value)
-
-    def checkpoint(self) -> Checkpoint:
-        """Return everything that it takes to go on from here."""
-        return Checkpoint(
-            self.plan.model,
-            self.session.export(),
-            self.epoch,
-            self.batch,
-            self.step,
-            self.plan.seed,
-            dict(self.dials),
-            dict(self.totals),
-            {"plan": plan_values(self.plan), "recipe": dict(self.plan.config), **data_values(self)},
-        )
-
-    def evaluate(self) -> Evaluation:
-        """Return how the network does on the test split."""
-        plan = self.plan
-        dials = {**self.dials, "seed": plan.seed, "step": self.step, "epoch": self.epoch}
-        return evaluate(
-            self.session,
-            self.program,
-            plan.objective,
-            self.dataset,
-            batch_size=plan.batch_size,
-            steps=plan.steps,
-            dials=dials,
-        )
-
-
-def plan_values(plan: Plan) -> dict[str, Any]:
-    """Return what evaluating a checkpoint takes, as JSON values."""
-    return {
-        "objective": serial.encode(plan.objective),
-        "optim": serial.encode(plan.optim),
-        "steps": plan.steps,
-        "batch_size": plan.batch_size,
-        "precision": plan.precision,
-    }
-
-
-def data_values(training: Training) -> dict[str, Any]:
-    """Return how a checkpoint and a result name the data."""
-    data = training.dataset
-    return {"data": {"id": data.id, "hash": data.hash, "label": data.label, "name": data.name}}
-
-
-def open_session(plan: Plan, program: Program) -> tuple[Backend, Session]:
-    """Return the backend and a session of the plan with its initial weights."""
-    backend = load_backend(plan.backend)
-    values = initial_parameters(program, plan.seed)
-    net = backend.build(program, values, device=plan.device, precision=plan.precision)
-    session = backend.session(
-        net,
-        plan.objective,
-        plan.optim,
-        steps=plan.steps,
-        compile=plan.compile,
-        deterministic=plan.deterministic,
-    )
-    return backend, session
-
-
-def load_snapshot(session: Session, snapshot: Snapshot) -> None:
-    """Give the session a snapshot. Raises: CheckpointError where it is one of another model."""
-    try:
-        session.load(snapshot)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-
-
-def start(plan: Plan, dataset: Source, resume: Checkpoint | None = None) -> Training:
-    """Return a run at its beginning, or at the place of a checkpoint."""
-    program = plan.program()
-    backend, session = open_session(plan, program)
-    training = Training(plan, dataset, backend, program, session)
-    training.dials = dial_values(program, plan.optim)
-    if resume is not None:
-        load_snapshot(session, resume.snapshot)
-        training.epoch, training.batch, training.step = resume.epoch, resume.batch, resume.step
-        training.dials |= resume.dials
-        training.totals |= resume.totals
-    return training
-
-
 def run(training: Training, watcher: Watcher) -> Evaluation:
     """Train to the end of the plan and return the last evaluation.
 
@@ -185,6 +78,7 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
     while training.epoch < plan.epochs and not _spent(training):
         began = time.monotonic()
         if training.batch == 0:
+            next_stage(training)
             training.totals = dict.fromkeys(TOTALS, 0.0)
             for method in plan.methods:
                 method.before_epoch(training)
@@ -205,8 +99,9 @@ def _spent(training: Training) -> bool:
 
 def _epoch(training: Training, batches: Batches, watcher: Watcher) -> bool:
     """Take the steps that are left of an epoch; False where max_steps ended it early."""
-    plan, session = training.plan, training.session
+    plan, session = training.stage, training.session
     base = plan.optim.dials(training.program)
+    begin = training.begin
     pending: deque[tuple[Any, Batch, dict[str, float | int]]] = deque()
 
     def read() -> None:
@@ -225,7 +120,7 @@ def _epoch(training: Training, batches: Batches, watcher: Watcher) -> bool:
     for batch in batches.epoch(training.epoch, training.batch):
         for name, value in base.items():
             training.dials[name] = plan.schedule.value(
-                value, training.epoch, training.step, len(batches)
+                value, training.epoch - begin, training.step - begin * len(batches), len(batches)
             )
         counters = {"seed": plan.seed, "step": training.step, "epoch": training.epoch}
         dials = {**training.dials, **counters}
@@ -260,7 +155,7 @@ def first_not_finite(training: Training, batch: Batch, dials: dict[str, float | 
             dials,
             mode,
             paths,
-            steps=training.plan.steps,
+            steps=training.stage.steps,
         )
     for step in training.program.steps:
         if not np.isfinite(found.taps[step.output]).all():
@@ -276,6 +171,7 @@ def _row(training: Training, test: Evaluation, seconds: float) -> Row:
     return {
         "epoch": training.epoch + 1,
         "step": training.step,
+        "T": training.stage.steps,
         "loss": totals["loss"] / seen,
         "train_accuracy": totals["correct"] / seen,
         "test_loss": test.loss,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from snnx.data import Batches
+from snnx.methods.inherit import as_ann, optim_for
 from snnx.methods.method import Method
 from snnx.objective import TET, Objective
-from snnx.optim import Adam, Optim
+from snnx.optim import Adam, Optim, Rule
 from snnx.program import Program, flatten
+from snnx.scalars import Dial, initial
 from snnx.training.schedules import Constant, Schedule
 
 if TYPE_CHECKING:
@@ -20,12 +23,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of a run with its own T, epochs and schedule, counted from the stage's beginning.
+
+    lr replaces the optimiser's learning rate; those of its groups are scaled by the same factor.
+    `ann` trains the same tree with ReLU in place of its neurons, at T = 1.
+    """
+
+    steps: int
+    epochs: int
+    schedule: Schedule = Constant()  # noqa: RUF009  (frozen)
+    lr: float | None = None
+    ann: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.epochs < 1:
+            raise ValueError(f"a stage has T and epochs of at least 1, not {self}")
+        if self.lr is not None and not self.lr > 0:
+            raise ValueError(f"a stage's lr must be above 0, not {self.lr}")
+        if self.ann and self.steps != 1:
+            raise ValueError(f"an ANN stage has no time, so its T is 1, not {self.steps}")
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One run.
 
     steps is T for static data. `schedule` sets every learning-rate dial of `optim` from its initial
-    value. device and compile None leave the choice to the backend. `config` is kept in checkpoints.
-    model and optim are what the methods made of them (`snnx.methods.method.applied`).
+    value. With `stages`, steps and epochs are the last stage's T and the sum of their epochs, and
+    schedules are theirs. device and compile None leave the choice to the backend. `config` is kept
+    in checkpoints. model and optim are what the methods made of them (`snnx.methods.method`).
     """
 
     model: Any
@@ -44,8 +71,14 @@ class Plan:
     compile: bool | None = None
     deterministic: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.stages:
+            object.__setattr__(self, "steps", self.stages[-1].steps)
+            object.__setattr__(self, "epochs", sum(stage.epochs for stage in self.stages))
+            if self.stages[-1].ann:
+                raise ValueError("the last stage is an ANN; add one that trains the neurons")
         for name in ("steps", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -64,6 +97,48 @@ class Plan:
         program = flatten(self.model)
         self.optim.check(program)
         return program
+
+    def stage(self, epoch: int) -> tuple[Plan, int]:
+        """Return the stage of an epoch as a plan of its own, and the epoch in which it begins."""
+        if not self.stages:
+            return self, 0
+        begin, chosen = 0, self.stages[0]
+        for before, stage in pairwise(self.stages):
+            if epoch < begin + before.epochs:
+                break
+            begin, chosen = begin + before.epochs, stage
+        model = as_ann(self.model) if chosen.ann else self.model
+        optim = optim_for(self.optim, flatten(model)) if chosen.ann else self.optim
+        changed = {
+            "model": model,
+            "optim": optim if chosen.lr is None else _with_lr(optim, chosen.lr),
+            "schedule": chosen.schedule,
+            "steps": chosen.steps,
+            "epochs": chosen.epochs,
+        }
+        return replace(self, stages=(), **changed), begin
+
+
+def _with_lr(optim: Optim, lr: float) -> Optim:
+    """Return the optimiser with this default learning rate, all others scaled alike."""
+    factor = lr / initial(optim.default.lr)
+
+    def scaled(rule: Rule) -> Rule:
+        if isinstance(rule.lr, Dial):
+            return replace(rule, lr=Dial(rule.lr.name, rule.lr.init * factor))
+        return replace(rule, lr=initial(rule.lr) * factor)
+
+    groups = {name: scaled(rule) for name, rule in optim.groups.items()}
+    return replace(optim, default=scaled(optim.default), groups=groups)
+
+
+def check_stages(stages: Sequence[Stage], dataset: Source) -> None:
+    """Raise ValueError where the samples bring their own T, which no stage can change."""
+    if stages and dataset.layout != "NF":
+        raise ValueError(
+            f"stages: each has a T of its own, and the samples of {dataset.name!r} are sequences, "
+            "which have theirs; frame the events anew for each T and train run after run"
+        )
 
 
 def time_steps(dataset: Source, steps: int) -> int:

@@ -52,8 +52,7 @@ class Resolved:
                 lines += ["", f"[{table}]"]
                 section = table
             if value is not None:
-                # JSON's numbers, words and lists are TOML's too
-                text = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+                text = f"{name} = {_toml(value)}"
                 lines.append(f"{text:<34} # {self.origins[key]}")
         return "\n".join(lines).strip() + "\n"
 
@@ -116,6 +115,8 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
     values = _lists(checked.model_dump(exclude_none=False))
     for name, group in values["optim"]["groups"].items():
         values["optim"]["groups"][name] = {k: v for k, v in group.items() if v is not None}
+    if values["stages"]:
+        _set_by_stages(values, origins)
     if tag(values["model"]) == "FILE.json":
         # the file holds its own neurons; those of a recipe do not apply, and asking is a mistake
         for key in list(leaves({k: values.pop(k) for k in ("neuron", "surrogate")})):
@@ -125,6 +126,29 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
                     "neurons; change them there"
                 )
     return Resolved(values, {k: origins.get(k, "default") for k, _ in leaves(values)})
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML, on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)  # JSON's numbers and words are TOML's too
+
+
+def _set_by_stages(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """Put in what the stages say of T and epochs; asking for others beside them is a mistake."""
+    stages = [{k: v for k, v in stage.items() if v is not None} for stage in values["stages"]]
+    values["stages"] = stages
+    told = {"T": stages[-1]["T"], "epochs": sum(stage["epochs"] for stage in stages)}
+    for key, value in told.items():
+        asked = origins.get(key, "")
+        if (asked == COMMAND_LINE or asked.startswith("--")) and values[key] != value:
+            raise RecipeError(
+                f"{key} ({asked}): the stages say {key}, {value} in the end; change it there"
+            )
+        values[key], origins[key] = value, "stages"
 
 
 def _with_method(layers: Sequence[Layer]) -> list[Layer]:

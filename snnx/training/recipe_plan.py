@@ -14,7 +14,7 @@ from snnx.optim import Optim, Rule
 from snnx.program import Program
 from snnx.scalars import Dial
 from snnx.training import schedules
-from snnx.training.plan import Plan, time_steps
+from snnx.training.plan import Plan, Stage, check_stages, time_steps
 from snnx.training.recipe import RecipeError, as_tuples
 from snnx.training.recipe_schema import NEURONS, OBJECTIVES, RULES, SURROGATES, tag
 
@@ -56,7 +56,9 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             compile=None if values["compile"] == "auto" else values["compile"],
             deterministic=values["deterministic"],
             config=values,
+            stages=_stages(values),
         )
+        check_stages(plan.stages, dataset)
         program = plan.program()
     except (TypeError, ValueError) as error:
         raise RecipeError(str(error)) from error
@@ -99,6 +101,19 @@ def _optim(table: Mapping[str, Any]) -> Optim:
         for name, own in groups.items()
     }
     return Optim(default, changed, clip)
+
+
+def _stages(values: Mapping[str, Any]) -> tuple[Stage, ...]:
+    return tuple(
+        Stage(
+            stage["T"],
+            stage["epochs"],
+            _schedule(values["schedule"], stage["epochs"]),
+            stage.get("lr"),
+            stage["ann"],
+        )
+        for stage in values["stages"]
+    )
 
 
 def _schedule(table: Mapping[str, Any], epochs: int) -> schedules.Schedule:

@@ -126,6 +126,16 @@ class StepTable(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
+class StageTable(BaseModel):
+    """A part of the run with its own T; `lr` stands for the optimiser's."""
+
+    model_config = STRICT
+    T: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    lr: Annotated[float | None, Field(gt=0)] = None
+    ann: bool = False
+
+
 TABLES: dict[str, dict[str, type[BaseModel]]] = {
     "model": {name: _model_table(name, f) for name, f in MODELS.items()} | {"FILE.json": ModelFile},
     "neuron": {name: _table("neuron", name, cls) for name, cls in NEURONS.items()},
@@ -157,6 +167,7 @@ _KEYS: dict[str, Any] = {
     "data": (str, "digits"),
     "T": _positive(4),
     "epochs": _positive(15),
+    "stages": (tuple[StageTable, ...], ()),
     "batch_size": _positive(64),
     "seed": (Annotated[int, Field(ge=0, lt=2**32)], 0),
     "max_steps": (Annotated[int | None, Field(ge=1)], None),

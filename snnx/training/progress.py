@@ -1,0 +1,178 @@
+"""A run in progress: where it stands, what it takes to go on, and the stage that it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from snnx import serial
+from snnx.backend import Backend, Session, Snapshot, load_backend
+from snnx.batch import dial_values
+from snnx.building import initial_parameters
+from snnx.checkpoint import Checkpoint, CheckpointError
+from snnx.methods.inherit import fitted
+from snnx.program import Program
+from snnx.training.evaluate import Evaluation, evaluate
+from snnx.training.plan import Plan
+
+if TYPE_CHECKING:
+    from snnx.data.lazy import Source
+
+TOTALS = ("loss", "correct", "samples", "gradient_norm", "steps")
+
+
+@dataclass
+class Training:
+    """A run in progress: a session, its data, and the epoch, batch and step that come next.
+
+    `stage` is the plan of the stage that runs, begun with epoch `begin`; program and session are
+    its own. A plan without stages is its own only stage.
+    """
+
+    plan: Plan
+    dataset: Source
+    backend: Backend
+    program: Program
+    session: Session
+    stage: Plan
+    begin: int = 0
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    dials: dict[str, float] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TOTALS, 0.0))
+
+    def note(self, name: str, value: float) -> None:
+        """Record a figure of the running epoch in its row; a resumed run keeps it."""
+        self.totals[name] = float(value)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return everything that it takes to go on from here."""
+        return Checkpoint(
+            self.plan.model,
+            self.snapshot(),
+            self.epoch,
+            self.batch,
+            self.step,
+            self.plan.seed,
+            dict(self.dials),
+            dict(self.totals),
+            {
+                "plan": plan_values(self.stage),
+                "recipe": dict(self.plan.config),
+                **data_values(self),
+            },
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Return the snapshot as one of the plan's model, also while an ANN is trained."""
+        plan, found = self.plan, self.session.export()
+        if self.stage.model is plan.model:
+            return found
+        return fitted(found, plan.program(), plan.optim, plan.seed)
+
+    def evaluate(self) -> Evaluation:
+        """Return how the network does on the test split."""
+        plan = self.stage
+        dials = {**self.dials, "seed": plan.seed, "step": self.step, "epoch": self.epoch}
+        return evaluate(
+            self.session,
+            self.program,
+            plan.objective,
+            self.dataset,
+            batch_size=plan.batch_size,
+            steps=plan.steps,
+            dials=dials,
+        )
+
+
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """Return what evaluating a checkpoint takes, as JSON values."""
+    return {
+        "objective": serial.encode(plan.objective),
+        "optim": serial.encode(plan.optim),
+        "steps": plan.steps,
+        "batch_size": plan.batch_size,
+        "precision": plan.precision,
+    }
+
+
+def data_values(training: Training) -> dict[str, Any]:
+    """Return how a checkpoint and a result name the data."""
+    data = training.dataset
+    return {"data": {"id": data.id, "hash": data.hash, "label": data.label, "name": data.name}}
+
+
+def open_session(plan: Plan, program: Program) -> tuple[Backend, Session]:
+    """Return the backend and a session of the plan with its initial weights."""
+    backend = load_backend(plan.backend)
+    values = initial_parameters(program, plan.seed)
+    net = backend.build(program, values, device=plan.device, precision=plan.precision)
+    session = backend.session(
+        net,
+        plan.objective,
+        plan.optim,
+        steps=plan.steps,
+        compile=plan.compile,
+        deterministic=plan.deterministic,
+    )
+    return backend, session
+
+
+def load_snapshot(session: Session, snapshot: Snapshot) -> None:
+    """Give the session a snapshot. Raises: CheckpointError where it is one of another model."""
+    try:
+        session.load(snapshot)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def start(plan: Plan, dataset: Source, resume: Checkpoint | None = None) -> Training:
+    """Return a run at its beginning, or at the place of a checkpoint."""
+    plan.program()
+    training = _opened(plan, dataset, 0 if resume is None else resume.epoch)
+    if resume is not None:
+        _inherit(training, resume.snapshot, resume.batch == 0 and resume.epoch == training.begin)
+        training.batch, training.step = resume.batch, resume.step
+        _keep_dials(training, resume.dials)
+        training.totals |= resume.totals
+    return training
+
+
+def _opened(plan: Plan, dataset: Source, epoch: int) -> Training:
+    """Return the stage of an epoch with its initial weights."""
+    stage, begin = plan.stage(epoch)
+    program = stage.program()
+    backend, session = open_session(stage, program)
+    training = Training(plan, dataset, backend, program, session, stage, begin, epoch)
+    training.dials = dial_values(program, stage.optim)
+    return training
+
+
+def _inherit(training: Training, snapshot: Snapshot, begins: bool) -> None:
+    """Give the session a snapshot of the plan's model; a stage that begins has fresh moments."""
+    stage = training.stage
+    if stage.model is not training.plan.model:
+        snapshot = fitted(snapshot, training.program, stage.optim, stage.seed)
+    if begins:
+        snapshot = Snapshot(snapshot.parameters, snapshot.statistics)
+    load_snapshot(training.session, snapshot)
+
+
+def _keep_dials(training: Training, dials: Mapping[str, float]) -> None:
+    """Take over the dials that the program has; learning rates follow their schedule."""
+    training.dials |= {k: v for k, v in dials.items() if k in training.dials}
+
+
+def next_stage(training: Training) -> None:
+    """Go on with the stage of the epoch that begins, where it is another one."""
+    plan, epoch = training.plan, training.epoch
+    if plan.stage(epoch)[1] == training.begin:
+        return
+    snapshot = training.snapshot()
+    fresh = _opened(plan, training.dataset, epoch)
+    _inherit(fresh, snapshot, True)
+    _keep_dials(fresh, training.dials)
+    for name in ("program", "session", "stage", "begin", "dials"):
+        setattr(training, name, getattr(fresh, name))
