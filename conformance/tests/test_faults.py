@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from snnx.backend import installed, load_backend
 from snnx_conformance.levels import cases
+from tests.planted.faults import FAULTS
+from tests.planted.kit import Fault
+from tests.planted.table import caught
 
 HERE = Path(__file__).parent
 
 
-def _faults() -> Any:
-    spec = importlib.util.spec_from_file_location("snnx_planted_faults", HERE / "faults.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-faults = _faults()
 PLANTED = [
     pytest.param(fault, name, id=f"{name}-{fault.name.replace(' ', '-')}")
-    for fault in faults.FAULTS
+    for fault in FAULTS
     for name in fault.backends
 ]
 
@@ -40,10 +30,10 @@ def needs(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("fault", "name"), PLANTED)
 def test_planted_fault_turns_the_suite_red(
-    fault: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    fault: Fault, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs(name)
-    counts = faults.caught(fault, name, monkeypatch)
+    counts = caught(fault, name, monkeypatch)
     assert any(counts.values()), f"{fault.name} in {name} was seen by no case"
 
 
@@ -59,7 +49,7 @@ def test_table_names_every_fault_and_was_caught() -> None:
     text = (HERE.parents[1] / "docs" / "faults.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     listed = {(row[0], row[1]): [int(n) for n in row[2:]] for row in rows[2:]}
-    wanted = {(fault.name, name) for fault in faults.FAULTS for name in fault.backends}
+    wanted = {(fault.name, name) for fault in FAULTS for name in fault.backends}
     assert set(listed) == wanted
     assert all(any(counts) for counts in listed.values())
     assert len({name for name, _ in listed}) >= 15
