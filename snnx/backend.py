@@ -171,8 +171,12 @@ class Backend(Protocol):
     """
 
     name: str
-    dtypes: frozenset[str]
     precisions: tuple[str, ...]
+
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """Names of the dtypes that its ops run in."""
+        ...
 
     @property
     def ops(self) -> frozenset[str]:

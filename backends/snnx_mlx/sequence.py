@@ -14,8 +14,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from snnx.ops.neuron import learned_names
 from snnx.lower import evaluate, forward_lines, reverse_lines
+from snnx.ops.neuron import learned_names
 from snnx.trace import Trace
 from snnx_mlx.arrays import custom_op, sum_to
 

@@ -28,11 +28,20 @@ class TorchBackend:
     name = "torch"
     precisions = PRECISIONS
 
-    def __init__(self, device: str = "cpu") -> None:
-        """`device` is where single ops run; a network chooses its own in `build`."""
-        self.device = device
-        self.dtypes = frozenset(DTYPES) - ({"float64"} if device == "mps" else set())
+    def __init__(self, device: str | None = None) -> None:
+        """`device` is where single ops run, as in `build`: None is CUDA, else MPS, else the CPU."""
+        self._device = device
         self._proven = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where single ops run."""
+        return device_of(self._device)
+
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """Names of the dtypes that the device has."""
+        return frozenset(DTYPES) - ({"float64"} if self.device.type == "mps" else set())
 
     @property
     def ops(self) -> frozenset[str]:
@@ -98,7 +107,7 @@ class TorchBackend:
         if dtype not in self.dtypes:
             raise BackendError(f"torch: dtype is one of {sorted(self.dtypes)}, not {dtype!r}")
         if not self._proven:
-            set_precision("fp32", device_of(self.device))
+            set_precision("fp32", self.device)
             self._proven = True
         op.check_inputs(inputs)
         tensors = {k: to_tensor(v, DTYPES[dtype], self.device) for k, v in inputs.items()}

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnx.ops.neuron import learned_names
 from snnx.lower import evaluate, forward_lines, reverse_lines
+from snnx.ops.neuron import learned_names
 from snnx.trace import Lines
 
 WIDE = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
