@@ -224,9 +224,11 @@ class LIF(Neuron):
         reset_delay: bool = True,
         surrogate: Surrogate = Rectangular(),
     ) -> LIF:
-        """Return what snnTorch's Leaky of these arguments computes (fires at >, reset detached).
+        """Return what snnTorch's Leaky of these arguments computes (fires at >).
 
         Its default resets one step late (reset_delay=True), which this neuron cannot say: refused.
+        Without that delay its reset passes a gradient. A potential that a "subtract" leaves above
+        the threshold it lowers once more before the next comparison; this neuron does not.
         """
         if reset_delay:
             raise ValueError(
@@ -238,7 +240,6 @@ class LIF(Neuron):
             threshold=threshold,
             reset="subtract" if reset_mechanism == "subtract" else 0.0,
             fire=">",
-            detach_reset=True,
             surrogate=surrogate,
         )
 

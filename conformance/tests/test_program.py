@@ -154,7 +154,7 @@ def test_constructors_say_what_the_peers_compute():
     soft = LIF.from_spikingjelly(tau=4.0, decay_input=False, v_reset=None, detach_reset=True)
     assert soft == LIF(decay=0.75, gain=1.0, reset="subtract", detach_reset=True)
     snn = LIF.from_snntorch(0.9, reset_delay=False)
-    assert snn == LIF(decay=0.9, reset="subtract", fire=">", detach_reset=True)
+    assert snn == LIF(decay=0.9, reset="subtract", fire=">")
 
 
 def test_folding_the_norms_leaves_the_output():
