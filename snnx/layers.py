@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from snnx.program import Builder, Edge, Init, Shape, ShapeError
-
-WeightInit: TypeAlias = Literal["lecun_uniform", "kaiming_normal"] | float
+from snnx.weights import ZERO, bias_init, check_bits, weight_init
+from snnx.weights import WeightInit as WeightInit
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +115,6 @@ class Residual(Layer):
         return program.add("add", path, {"a": a.name, "b": b.name}, {}, a.shape, layer="Residual")
 
 
-def weight_init(init: WeightInit, fan_in: int, fan_out: int) -> Init:
-    """Return how a weight of these fans starts."""
-    if init == "lecun_uniform":
-        return Init("uniform", 1.0 / math.sqrt(fan_in))
-    if init == "kaiming_normal":
-        return Init("normal", math.sqrt(2.0 / fan_out))
-    return Init("normal", float(init))
-
-
-def _bias_init(init: WeightInit, fan_in: int) -> Init:
-    return Init("uniform", 1.0 / math.sqrt(fan_in)) if init == "lecun_uniform" else _ZERO
-
-
-_ZERO = Init("constant", 0.0)
-
-
 @dataclass(frozen=True, slots=True)
 class Conv2d(Layer):
     """2-D convolution of every step: x [T, N, H, W, I] -> [T, N, H', W', features].
@@ -138,6 +122,7 @@ class Conv2d(Layer):
     Weight [features, kernel, kernel, I / groups]. padding "same" is (kernel - 1) / 2 zeros on each
     side. init: "lecun_uniform" U(+-1/sqrt(fan_in)) for weight and bias (torch's default),
     "kaiming_normal" N(0, 2 / fan_out) and bias 0, or a number: the standard deviation, bias 0.
+    bits: the weight is rounded to so many bits, straight through (op "quantize_weight").
     """
 
     features: int
@@ -147,10 +132,12 @@ class Conv2d(Layer):
     groups: int = 1
     bias: bool = True
     init: WeightInit = "lecun_uniform"
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         whole(self, features=self.features, kernel=self.kernel, stride=self.stride)
         whole(self, groups=self.groups)
+        check_bits("Conv2d", self.bits)
         if self.padding == "same":
             if self.kernel % 2 == 0:
                 raise ValueError(f'Conv2d: padding "same" needs an odd kernel, not {self.kernel}')
@@ -185,23 +172,29 @@ class Conv2d(Layer):
         )
         if self.bias:
             inputs["bias"] = program.parameter(
-                f"{path}.bias", (self.features,), "bias", _bias_init(self.init, fan_in)
+                f"{path}.bias", (self.features,), "bias", bias_init(self.init, fan_in)
             )
         attributes = {"stride": self.stride, "padding": pad, "groups": self.groups}
+        attributes |= {} if self.bits is None else {"bits": self.bits}
         shape = (*size, self.features)
         return program.add("conv2d", path, inputs, attributes, shape, layer="Conv2d")
 
 
 @dataclass(frozen=True, slots=True)
 class Linear(Layer):
-    """Linear map of every step: x [T, N, I] -> [T, N, features]; weight [features, I]."""
+    """Linear map of every step: x [T, N, I] -> [T, N, features]; weight [features, I].
+
+    bits: the weight is rounded to so many bits, straight through (op "quantize_weight").
+    """
 
     features: int
     bias: bool = True
     init: WeightInit = "lecun_uniform"
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         whole(self, features=self.features)
+        check_bits("Linear", self.bits)
 
     def lower(self, program: Builder, path: str, edge: Edge) -> Edge:
         need_rank(self, path, edge, 1, "one axis of features")
@@ -212,9 +205,10 @@ class Linear(Layer):
         )
         if self.bias:
             inputs["bias"] = program.parameter(
-                f"{path}.bias", (self.features,), "bias", _bias_init(self.init, i)
+                f"{path}.bias", (self.features,), "bias", bias_init(self.init, i)
             )
-        return program.add("linear", path, inputs, {}, (self.features,), layer="Linear")
+        attributes = {} if self.bits is None else {"bits": self.bits}
+        return program.add("linear", path, inputs, attributes, (self.features,), layer="Linear")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +242,7 @@ class BatchNorm(Layer):
             "weight": program.parameter(
                 f"{path}.weight", shape, "norm", Init("constant", float(self.init))
             ),
-            "bias": program.parameter(f"{path}.bias", shape, "norm", _ZERO),
+            "bias": program.parameter(f"{path}.bias", shape, "norm", ZERO),
             "running_mean": program.statistic(f"{path}.running_mean", shape, 0.0),
             "running_var": program.statistic(f"{path}.running_var", shape, 1.0),
         }

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from snnx.layers import Layer, WeightInit, need_rank, weight_init
+from snnx.layers import Layer, WeightInit, need_rank
 from snnx.neurons import LIF, Neuron
 from snnx.program import Builder, Edge
 from snnx.scalars import Learned, Scalar, initial, is_number
+from snnx.weights import weight_init
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from snnx.ops.quantize_weight import levels
 from snnx_mlx import losses, norm, pooling, rates, recurrent, sequence, updates
 from snnx_mlx.arrays import custom_op, nested_sum
 
@@ -34,9 +35,25 @@ def _biased(y: mx.array, inputs: Arrays) -> Outputs:
     return {"y": _add_bias(y, inputs["bias"])[0] if "bias" in inputs else y}
 
 
+def quantize_weight(inputs: Arrays, attributes: Attributes) -> Outputs:
+    """Round a weight to its levels; the gradient passes straight through."""
+    return {"y": quantized(inputs["weight"], attributes["bits"])}
+
+
+def quantized(weight: mx.array, bits: int | None) -> mx.array:
+    """Return the weight on its grid, with the weight's own gradient."""
+    if bits is None:
+        return weight
+    q, fixed = float(levels(bits)), mx.stop_gradient(weight)
+    step = mx.max(mx.abs(fixed)) / q
+    step = mx.where(step > 0.0, step, mx.ones_like(step))
+    # the difference is exactly 0 and carries the gradient
+    return step * mx.clip(mx.round(fixed / step), -q, q) + (weight - fixed)
+
+
 def conv2d(inputs: Arrays, attributes: Attributes) -> Outputs:
     """Convolve [... H W I] with weight [O, kH, kW, I / groups]; both are MLX's own layouts."""
-    x, weight = inputs["x"], inputs["weight"]
+    x, weight = inputs["x"], quantized(inputs["weight"], attributes.get("bits"))
     image = x.reshape(-1, *x.shape[-3:])
     stride, padding = attributes.get("stride", 1), attributes.get("padding", 0)
     y = mx.conv2d(image, weight, stride, padding, groups=attributes.get("groups", 1))
@@ -45,7 +62,8 @@ def conv2d(inputs: Arrays, attributes: Attributes) -> Outputs:
 
 def linear(inputs: Arrays, attributes: Attributes) -> Outputs:
     """Multiply the last axis by weight [O, I]."""
-    return _biased(mx.matmul(inputs["x"], inputs["weight"].T), inputs)
+    weight = quantized(inputs["weight"], attributes.get("bits"))
+    return _biased(mx.matmul(inputs["x"], weight.T), inputs)
 
 
 def flatten(inputs: Arrays, attributes: Attributes) -> Outputs:
@@ -79,6 +97,7 @@ def poisson(inputs: Arrays, attributes: Attributes) -> Outputs:
 RULES: dict[str, Rule] = {
     "repeat": repeat,
     "poisson": poisson,
+    "quantize_weight": quantize_weight,
     "conv2d": conv2d,
     "linear": linear,
     "batch_norm": norm.batch_norm,

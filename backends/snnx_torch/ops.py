@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnx.ops.quantize_weight import levels
 from snnx_torch import losses
 from snnx_torch.rates import rate_mapping, rate_neuron
 from snnx_torch.recurrent import recurrent
@@ -45,11 +46,26 @@ def poisson(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
     return {"y": (inputs["noise"] < x).to(x.dtype)}
 
 
+def quantize_weight(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
+    return {"y": quantized(inputs["weight"], attributes["bits"])}
+
+
+def quantized(weight: Tensor, bits: int | None) -> Tensor:
+    """Return the weight on its grid, with the weight's own gradient; see `quantize_weight`."""
+    if bits is None:
+        return weight
+    q, fixed = float(levels(bits)), weight.detach()
+    step = fixed.abs().amax() / q
+    step = torch.where(step > 0.0, step, torch.ones_like(step))
+    # the difference is exactly 0 and carries the gradient
+    return step * torch.round(fixed / step).clamp(-q, q) + (weight - fixed)
+
+
 def conv2d(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
     x = inputs["x"]
     y = F.conv2d(
         images(x),
-        inputs["weight"],
+        quantized(inputs["weight"], attributes.get("bits")),
         inputs.get("bias"),
         stride=attributes.get("stride", 1),
         padding=attributes.get("padding", 0),
@@ -59,7 +75,8 @@ def conv2d(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
 
 
 def linear(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
-    return {"y": F.linear(inputs["x"], inputs["weight"], inputs.get("bias"))}
+    weight = quantized(inputs["weight"], attributes.get("bits"))
+    return {"y": F.linear(inputs["x"], weight, inputs.get("bias"))}
 
 
 def avg_pool2d(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
@@ -192,6 +209,7 @@ def project(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
 
 
 RULES: dict[str, Rule] = {
+    "quantize_weight": quantize_weight,
     "repeat": repeat,
     "poisson": poisson,
     "conv2d": conv2d,

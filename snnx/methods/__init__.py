@@ -8,6 +8,7 @@ from snnx.methods.dsr import DSRMethod as DSRMethod
 from snnx.methods.method import Method as Method
 from snnx.methods.rewrite import replace_layers as replace_layers
 from snnx.methods.rewrite import with_tdbn as with_tdbn
+from snnx.methods.rewrite import with_weight_bits as with_weight_bits
 from snnx.methods.tet import TETMethod as TETMethod
 
 METHODS: dict[str, type[Method]] = {

@@ -12,7 +12,7 @@ import numpy as np
 from snnx.backend import Session
 from snnx.layers import BatchNorm, Chain, Layer, Linear
 from snnx.methods.method import Method
-from snnx.methods.rewrite import layers_in, replace_layers
+from snnx.methods.rewrite import layers_in, replace_layers, with_weight_bits
 from snnx.neurons import LIF, Neuron
 from snnx.objective import SDT, TET, Objective
 from snnx.program import Program
@@ -50,6 +50,7 @@ class DSRMethod(Method):
     for LIF they depend on T, and a T that the table lacks takes the numbers of the nearest T in it.
     tau is the time constant. kappa scales the gradient of the threshold: 1 (IF; the ImageNet code
     has 0.001) or dt (LIF) unless given. learned False keeps every threshold where it begins.
+    weight_bits rounds the weights, straight through (the paper: 8 and 4).
 
     A model that ends with Linear gets batch norm and a DSR layer after it; the loss is the cross
     entropy of the output's rate, weighted as the mapping is (LIF: SDT with decay exp(-dt/tau)). The
@@ -73,6 +74,7 @@ class DSRMethod(Method):
     tau: float = 1.0
     kappa: float | None = None
     learned: bool = True
+    weight_bits: int | None = None
 
     def for_steps(self, steps: int) -> DSRMethod:
         """Return the method with the numbers of the paper's Table 5 where none are given."""
@@ -132,6 +134,8 @@ class DSRMethod(Method):
             return made if isinstance(layer, LIF) else layer
 
         found = replace_layers(model, spiking)
+        if self.weight_bits is not None:
+            found = with_weight_bits(found, self.weight_bits)
         last = found.layers[-1] if isinstance(found, Chain) and found.layers else found
         if isinstance(last, Linear):
             return Chain(*found.layers, BatchNorm(), made)

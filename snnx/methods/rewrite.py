@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
-from snnx.layers import BatchNorm, Chain, Layer
+from snnx.layers import BatchNorm, Chain, Conv2d, Layer, Linear
 
 
 def replace_layers(model: Any, function: Callable[[Layer], Layer]) -> Any:
@@ -55,3 +55,15 @@ def with_tdbn(model: Any, alpha: float = 1.0, threshold: float = 1.0) -> Any:
         return replace(layer, scale=scale) if isinstance(layer, BatchNorm) else layer
 
     return replace_layers(model, scaled)
+
+
+def with_weight_bits(model: Any, bits: int | None) -> Any:
+    """Return the model whose convolutions and linear maps have weights of so many bits.
+
+    Biases, norms and the neurons' numbers stay in float32. Source: DSR App. E (8 and 4 bits).
+    """
+
+    def rounded(layer: Layer) -> Layer:
+        return replace(layer, bits=bits) if isinstance(layer, Conv2d | Linear) else layer
+
+    return replace_layers(model, rounded)

@@ -24,6 +24,7 @@ from snnx.ops.mse_loss import MSE_LOSS
 from snnx.ops.neuron import NEURON
 from snnx.ops.poisson import POISSON
 from snnx.ops.project import PROJECT
+from snnx.ops.quantize_weight import QUANTIZE_WEIGHT
 from snnx.ops.rate_mapping import RATE_MAPPING
 from snnx.ops.rate_mse_loss import RATE_MSE_LOSS
 from snnx.ops.rate_neuron import RATE_NEURON
@@ -46,6 +47,7 @@ _LAYERS = (
     FLATTEN,
     ADD,
     DROPOUT,
+    QUANTIZE_WEIGHT,
 )
 _NEURONS = (NEURON, RECURRENT, RATE_NEURON, RATE_MAPPING)
 _LOSSES = (READOUT, SDT_LOSS, TET_LOSS, RATE_MSE_LOSS, MSE_LOSS)

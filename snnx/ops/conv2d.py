@@ -11,7 +11,8 @@ outside x are 0.
     g_weight the correlation of x with g_y, summed over batch and positions
     g_bias   sum of g_y over batch and positions
 
-Attributes: stride (int, 1), padding (int, 0), groups (int, 1).
+Attributes: stride (int, 1), padding (int, 0), groups (int, 1); bits (int, absent): the weight is
+that of `quantize_weight`, forward and in g_x.
 Shapes: H' = floor((H + 2 padding - kH) / stride) + 1, W' likewise; O and I divisible by groups.
 """
 
@@ -23,11 +24,12 @@ from typing import Any
 from snnx.ops._cases import bits, dyadic, generator, tolerances
 from snnx.ops._op import Array, Arrays, Attributes, Op, Sample
 from snnx.ops._windows import add_windows, windows
+from snnx.ops.quantize_weight import on_grid, quantized
 
 
 def forward(xp: Any, inputs: Arrays, attrs: Attributes) -> dict[str, Array]:
     """Return y [... H' W' O]."""
-    x, weight = inputs["x"], inputs["weight"]
+    x, weight = inputs["x"], quantized(xp, inputs["weight"], attrs.get("bits"))
     columns, (height, width) = _columns(xp, x, weight, attrs)
     matrix = _matrix(xp, weight, attrs)
     y = xp.matmul(columns, xp.permute_dims(matrix, (0, 2, 1)))  # [G M O/G]
@@ -39,7 +41,8 @@ def vjp(
     xp: Any, inputs: Arrays, attrs: Attributes, outputs: Arrays, cotangents: Arrays
 ) -> dict[str, Array]:
     """Return the gradients of x, weight and, where given, bias."""
-    x, weight, g = inputs["x"], inputs["weight"], cotangents["y"]
+    x, g = inputs["x"], cotangents["y"]
+    weight = quantized(xp, inputs["weight"], attrs.get("bits"))
     groups = attrs.get("groups", 1)
     columns, (height, width) = _columns(xp, x, weight, attrs)
     matrix = _matrix(xp, weight, attrs)
@@ -128,6 +131,10 @@ def samples() -> Iterator[Sample]:
         width = (image[3] + 2 * attributes["padding"] - kernel[2]) // attributes["stride"] + 1
         g = dyadic(rng, (*image[:2], height, width, kernel[0]))
         yield Sample(f"{name}-dyadic", exact, attributes, "exact", cotangents={"y": g})
+    attributes = {"stride": 1, "padding": 1, "groups": 1, "bits": 3}
+    exact = {"x": bits(rng, (2, 1, 3, 5, 2)), "weight": on_grid(rng, (4, 3, 3, 2), 3, 0.25)}
+    g = dyadic(rng, (2, 1, 3, 5, 4))
+    yield Sample("bits-dyadic", exact, attributes, "exact", cotangents={"y": g})
 
 
 CONV2D = Op(

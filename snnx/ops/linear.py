@@ -3,6 +3,8 @@
 y[..., o] = bias[o] + sum over i of weight[o, i] * x[..., i]
 
 g_x = g_y weight;   g_weight = sum of outer(g_y, x);   g_bias = sum of g_y, over the other axes
+
+Attributes: bits (int, absent): the weight is that of `quantize_weight`, forward and in g_x.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ from typing import Any
 
 from snnx.ops._cases import bits, dyadic, generator, tolerances
 from snnx.ops._op import Array, Arrays, Attributes, Op, Sample
+from snnx.ops.quantize_weight import on_grid, quantized
 
 
 def forward(xp: Any, inputs: Arrays, attrs: Attributes) -> dict[str, Array]:
     """Return y [... O]."""
-    y = xp.matmul(inputs["x"], xp.permute_dims(inputs["weight"], (1, 0)))
+    weight = quantized(xp, inputs["weight"], attrs.get("bits"))
+    y = xp.matmul(inputs["x"], xp.permute_dims(weight, (1, 0)))
     return {"y": y + inputs["bias"] if "bias" in inputs else y}
 
 
@@ -24,7 +28,8 @@ def vjp(
     xp: Any, inputs: Arrays, attrs: Attributes, outputs: Arrays, cotangents: Arrays
 ) -> dict[str, Array]:
     """Return the gradients of x, weight and, where given, bias."""
-    x, weight, g = inputs["x"], inputs["weight"], cotangents["y"]
+    x, g = inputs["x"], cotangents["y"]
+    weight = quantized(xp, inputs["weight"], attrs.get("bits"))
     rows = xp.reshape(x, (-1, weight.shape[1]))
     g_rows = xp.reshape(g, (-1, weight.shape[0]))
     gradients = {
@@ -58,6 +63,9 @@ def samples() -> Iterator[Sample]:
         yield Sample(f"{name}-normal", inputs)
         g = dyadic(rng, (*lead, features_out))
         yield Sample(f"{name}-dyadic", exact, kind="exact", cotangents={"y": g})
+    exact = {"x": bits(rng, (2, 3, 7)), "weight": on_grid(rng, (4, 7), 4, 0.125)}
+    g = dyadic(rng, (2, 3, 4))
+    yield Sample("bits-dyadic", exact, {"bits": 4}, "exact", cotangents={"y": g})
 
 
 LINEAR = Op(

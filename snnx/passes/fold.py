@@ -2,8 +2,9 @@
 
     W' = W scale gamma / sg,    b' = beta + (b - mean) scale gamma / sg,    sg = sqrt(var + eps)
 
-Folded is every norm fed by one conv2d or linear that feeds nothing else; others stay. Source: TET
-Eq. 6, with the scale of tdBN.
+Folded is every norm fed by one conv2d or linear that feeds nothing else; others stay, and so does
+the norm after a quantised weight, whose levels the product would leave. Source: TET Eq. 6, with the
+scale of tdBN.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def fold_norm(
 def _norm_after(step: Step, readers: Mapping[str, list[Step]], result: str) -> Step | None:
     after = readers.get(step.output, [])
     alone = len(after) == 1 and step.output != result and after[0].op == "batch_norm"
-    return after[0] if alone and step.op in ("conv2d", "linear") else None
+    folds = step.op in ("conv2d", "linear") and "bits" not in step.attributes
+    return after[0] if alone and folds else None
 
 
 def _merged(
