@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from snnx.backend import Backend
+    from snnx.program import Program
 
 # What a faulty backend may raise inside a case; the case then fails with the text of it.
 CRASHES = (
@@ -51,20 +55,30 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A named check of one backend; `run` computes it."""
+    """A named check of one backend; `run` computes it. `lacks`: ops it needs and has not."""
 
     level: str
     name: str
     backend: str
     compute: Callable[[], Outcome]
+    lacks: tuple[str, ...] = ()
 
     def run(self) -> Outcome:
         """Compute the case; what the backend raises is a failure with its text."""
+        if self.lacks:
+            text = f"{self.backend} does not have {', '.join(self.lacks)}"
+            return Outcome("missing", message=f"{text}, which {self.level} {self.name} needs")
         try:
             return self.compute()
         except CRASHES as error:
             text = f"{self.backend} {self.level} {self.name}: {type(error).__name__}: {error}"
             return Outcome("failed", message=f"{text}; {reproduce(self)}")
+
+
+def lacking(program: Program, *backends: Backend) -> tuple[str, ...]:
+    """Return the ops of a program that one of the backends does not claim."""
+    needed = {step.op for step in program.steps} - {"array_layer"}
+    return tuple(sorted(needed - frozenset.intersection(*(b.ops for b in backends))))
 
 
 def reproduce(case: Case) -> str:

@@ -17,10 +17,9 @@ from snnx.backend import Backend, Batch, Forward, load_backend
 from snnx.building import initial_statistics
 from snnx.mode import EVAL, Run
 from snnx.objective import RateMSE
-from snnx.ops import OPS
 from snnx.optim import SGD, Optim
 from snnx.program import Program, flatten
-from snnx_conformance.case import Case, Outcome, reproduce
+from snnx_conformance.case import Case, Outcome, lacking, reproduce
 from snnx_conformance.certificate import Budget, certify_loss, certify_network
 from snnx_conformance.compare import Comparison
 from snnx_conformance.exact_nets import ExactNet, exact_nets
@@ -141,10 +140,9 @@ def _chunks(found: Comparison, session: Any, net: ExactNet, proof: Proof) -> Non
 
 def cases(backend: Backend, quick: bool = False) -> Iterator[Case]:
     """Yield one case per network; `quick` takes some of them."""
-    if "neuron" not in backend.ops or "conv2d" not in OPS:
-        return
     for i, net in enumerate(exact_nets()):
         if quick and i % 3:
             continue
         compute = partial(run_case, backend, net, net.name)
-        yield Case("exact", net.name, backend.name, compute)
+        lacks = lacking(flatten(net.model), backend)
+        yield Case("exact", net.name, backend.name, compute, lacks)

@@ -22,7 +22,7 @@ from snnx.mode import Mode
 from snnx.ops import OPS
 from snnx.ops._cases import generator
 from snnx_conformance import free
-from snnx_conformance.case import Case, Outcome, reproduce
+from snnx_conformance.case import Case, Outcome, lacking, reproduce
 from snnx_conformance.compare import EXCLUDED_SHARE, NETWORK, Comparison
 from snnx_conformance.ops import number_scales, round_to
 from snnx_conformance.reference import (
@@ -32,6 +32,7 @@ from snnx_conformance.reference import (
     observe,
     oracle,
     played_inputs,
+    program_of,
     session_of,
 )
 from snnx_conformance.zoo import ZooNet, zoo
@@ -168,6 +169,8 @@ def cases(backend: Backend, quick: bool = False) -> Iterator[Case]:
     for net in zoo():
         for kind, compute in _KINDS.items():
             name = f"{kind}-{net.name}"
-            yield Case("models", name, backend.name, partial(compute, backend, net, name))
+            run = partial(compute, backend, net, name)
+            lacks = lacking(program_of(net.name), backend)
+            yield Case("models", name, backend.name, run, lacks)
     if not quick:
         yield from free.cases(backend)

@@ -20,7 +20,8 @@ from snnx import checkpoint
 from snnx.backend import Backend, Session, Snapshot
 from snnx.mode import train_mode
 from snnx.optim import Adam, Optim
-from snnx_conformance.case import Case, Outcome, reproduce
+from snnx.program import flatten
+from snnx_conformance.case import Case, Outcome, lacking, reproduce
 from snnx_conformance.compare import NETWORK, TRAINING, Comparison
 from snnx_conformance.reference import SMOOTH, program_of, session_of
 from snnx_conformance.training import ROUNDED, ROUNDED_STEPS, prove, rounded_session
@@ -114,6 +115,8 @@ def cases(backends: Sequence[Backend], quick: bool = False) -> Iterator[Case]:
             for net in zoo()[: 1 if quick else None]:
                 name = f"move-{net.name}-from-{old.name}"
                 compute = partial(move, old, new, net, name)
-                yield Case("models", name, new.name, compute)
+                lacks = lacking(program_of(net.name), old, new)
+                yield Case("models", name, new.name, compute, lacks)
             name = f"move-exact-from-{old.name}"
-            yield Case("models", name, new.name, partial(exact_move, old, new, 0, name))
+            lacks = lacking(flatten(ROUNDED[0][0].model), old, new)
+            yield Case("models", name, new.name, partial(exact_move, old, new, 0, name), lacks)

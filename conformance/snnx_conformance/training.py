@@ -19,7 +19,7 @@ from snnx.backend import Backend, Batch, Session, Snapshot, load_backend
 from snnx.mode import EVAL
 from snnx.optim import SGD, Adam, Optim, RoundedSGD
 from snnx.program import Program, flatten
-from snnx_conformance.case import Case, Outcome, reproduce
+from snnx_conformance.case import Case, Outcome, lacking, reproduce
 from snnx_conformance.certificate import certify_update
 from snnx_conformance.compare import TRAINING, Comparison
 from snnx_conformance.exact import OBJECTIVE, certify
@@ -179,7 +179,10 @@ def cases(backend: Backend, quick: bool = False) -> Iterator[Case]:
         for optim in list(OPTIMS)[-1 if quick else 0 :]:
             name = f"steps-{net.name}-{optim}"
             compute = partial(steps, backend, net, optim, name)
-            yield Case("training", name, backend.name, compute)
+            lacks = lacking(program_of(net.name), backend)
+            yield Case("training", name, backend.name, compute, lacks)
     for index, (net, _) in enumerate(ROUNDED[: 1 if quick else None]):
         name = f"rounded-{net.name}"
-        yield Case("training", name, backend.name, partial(rounded, backend, index, name))
+        lacks = lacking(flatten(net.model), backend)
+        run = partial(rounded, backend, index, name)
+        yield Case("training", name, backend.name, run, lacks)
