@@ -1,0 +1,231 @@
+"""The reference pages, written from the op table and the docstrings.
+
+python docs/make_reference.py            # write docs/reference/ops.md and docs/reference/layers.md
+python docs/make_reference.py --check    # write nothing; fail where a committed page is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import re
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+import snnx
+from snnx import objective, optim, scalars, surrogate
+from snnx.ops import OPS, Op
+
+FOLDER = Path(__file__).parent / "reference"
+SPECIAL = re.compile(r"[*<|\\]|(?<!\w)_|_(?!\w)|\](?=[(\[])")
+
+GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "Layers": (
+        "A model is a `Chain` that begins with `Input`. Every layer is a frozen dataclass.",
+        (
+            *(snnx.Chain, snnx.Input, snnx.Residual, snnx.Identity),
+            *(snnx.Conv2d, snnx.Linear, snnx.BatchNorm, snnx.AvgPool2d, snnx.MaxPool2d),
+            *(snnx.GlobalAvgPool2d, snnx.AdaptiveAvgPool2d, snnx.Pad2d, snnx.Flatten),
+            *(snnx.Dropout, snnx.Poisson, snnx.ReLU, snnx.ArrayLayer),
+        ),
+    ),
+    "Neurons": (
+        "A neuron's `step` is written once. Its reverse is derived from it.",
+        (snnx.Neuron, snnx.LIF, snnx.IF, snnx.CLIF, snnx.Recurrent, snnx.DSR),
+    ),
+    "Surrogates": (
+        inspect.getdoc(surrogate) or "",
+        (
+            *(surrogate.Rectangular, surrogate.Triangular, surrogate.Sigmoid),
+            *(surrogate.Tanh, surrogate.ArcTan, surrogate.Dspike),
+        ),
+    ),
+    "Numbers": (inspect.getdoc(scalars) or "", (scalars.Learned, scalars.Dial)),
+    "Modes": (
+        "What a network computes is chosen explicitly.",
+        (snnx.Mode, snnx.train_mode),
+    ),
+    "Objectives": (
+        inspect.getdoc(objective) or "",
+        (objective.SDT, objective.TET, objective.RateMSE, objective.MSE),
+    ),
+    "Optimisers": (
+        inspect.getdoc(optim) or "",
+        (optim.Optim, optim.SGD, optim.Adam, optim.AdamW, optim.RoundedSGD),
+    ),
+}
+
+
+def ops_page() -> str:
+    """Return the page of the op table."""
+    parts = [
+        "# Ops",
+        "Every number that snnx computes is defined by one of these ops. Each is one file in "
+        "`snnx/ops/`: the equation, a forward and a hand-written vjp in array-API code, samples "
+        "and tolerances. That file is the float64 reference, the source of the conformance cases, "
+        "and the source of this page, which `docs/make_reference.py` writes.",
+        "How to read a signature: `x[T N *F]` is an array with those axes, `?` marks an input that "
+        "may be absent, `state.*` stands for every name that begins so. A tolerance is the largest "
+        "allowed error divided by the largest number of the reference array. *Random* samples are "
+        "compared to the tolerance; *exact* and *tie* samples bit for bit in every dtype that the "
+        "sample names.",
+        _table(
+            ("op", "what it is"),
+            [(f"[`{op.name}`](#{op.name})", _summary(_text(op))) for op in OPS.values()],
+        ),
+        *(_op(op) for op in OPS.values()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _text(op: Op) -> str:
+    """Return the docstring of the op's own file."""
+    text = inspect.getdoc(importlib.import_module(f"snnx.ops.{op.name}")) or ""
+    text = text.removeprefix(f"{op.name}: ")
+    return text[0].upper() + text[1:]
+
+
+def _op(op: Op) -> str:
+    samples = list(op.samples())
+    kinds = Counter(s.kind for s in samples)
+    counted = ", ".join(f"{kinds[k]} {k}" for k in ("random", "exact", "tie") if kinds[k])
+    attributes = sorted({name for s in samples for name in s.attributes})
+    facts = [
+        ("signature", _code(op.signature)),
+        ("attributes", ", ".join(map(_code, attributes)) or "none"),
+        ("differentiable", ", ".join(map(_code, op.differentiable)) or "none"),
+        ("samples", f"{len(samples)}: {counted}"),
+        ("source", _escaped(op.source)),
+    ]
+    if op.differentiable and not op.smooth:
+        facts.append(("vjp", "is not the derivative of the forward; see what checks it above"))
+    rows = [(d, f"{t.forward:.2g}", f"{t.gradient:.2g}") for d, t in op.tolerance.items()]
+    heading = f"## {op.name} {{ #{op.name} }}"
+    parts = [heading, prose(_text(op)), _table(("", ""), facts)]
+    if rows:
+        parts.append(_table(("tolerance", "forward", "gradient"), rows))
+    return "\n\n".join(parts)
+
+
+def layers_page() -> str:
+    """Return the page of layers, neurons, surrogates, numbers, modes, objectives, optimisers."""
+    parts = [
+        "# Layers, neurons, objectives, optimisers",
+        "Written from the docstrings by `docs/make_reference.py`. Everything here is plain data: "
+        "it holds no arrays and imports no framework. All names are those of the package `snnx`.",
+    ]
+    for title, (text, things) in GROUPS.items():
+        parts += [f"## {title}", prose(text)]
+        parts += [part for thing in things for part in _thing(thing)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _thing(thing: Any) -> Iterator[str]:
+    yield f"### {thing.__name__} {{ #{thing.__name__} }}"
+    yield f"```text\n{signature(thing.__name__, thing)}\n```"
+    yield prose(inspect.getdoc(thing) or "")
+    if inspect.isclass(thing):
+        for name, member in vars(thing).items():
+            if isinstance(member, classmethod) and not name.startswith("_"):
+                bound = getattr(thing, name)
+                yield f"```text\n{signature(f'{thing.__name__}.{name}', bound)}\n```"
+                yield prose(inspect.getdoc(bound) or "")
+
+
+def signature(name: str, thing: Callable[..., Any]) -> str:
+    """Return the call as one writes it: names and defaults, broken where it is long."""
+    words, keyword_only = [], False
+    for p in inspect.signature(thing).parameters.values():
+        if p.kind is p.KEYWORD_ONLY and not keyword_only:
+            keyword_only = True
+            words.append("*")
+        star = {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "")
+        default = "" if p.default is p.empty else f"={_value(p.default)}"
+        words.append(f"{star}{p.name}{default}")
+    line = f"{name}({', '.join(words)})"
+    if len(line) <= 90:
+        return line
+    return f"{name}(\n" + "".join(f"    {word},\n" for word in words) + ")"
+
+
+def _value(value: Any) -> str:
+    if is_dataclass(value) or isinstance(value, int | float | tuple | type(None)):
+        return repr(value)
+    return f'"{value}"' if isinstance(value, str) else "{}"  # a factory of an empty mapping
+
+
+def prose(text: str) -> str:
+    """Return a docstring as Markdown: equations and aligned lists as they stand, text as text."""
+    return "\n\n".join(_block(block) for block in _blocks(text))
+
+
+def _blocks(text: str) -> list[str]:
+    """Return the paragraphs; equations with empty lines between them are one."""
+    found: list[str] = []
+    for block in re.split(r"\n\s*\n", text.strip("\n")):
+        indented = all(line.startswith("    ") for line in block.splitlines())
+        if indented and found and found[-1].startswith("    "):
+            found[-1] += f"\n\n{block}"
+        else:
+            found.append(block)
+    return found
+
+
+def _block(block: str) -> str:
+    lines = block.splitlines()
+    aligned = sum(bool(re.search(r"\S {2,}\S", line)) for line in lines) >= 2
+    if block.startswith("    ") or aligned or re.match(r"\w+(\[[^\]]*\])? = ", block):
+        return f"```text\n{textwrap.dedent(block)}\n```"
+    return _escaped(" ".join(line.strip() for line in lines))
+
+
+def _escaped(text: str) -> str:
+    """Return prose in which only what stands between backticks is markup."""
+    pieces = text.split("`")
+    pieces[::2] = [SPECIAL.sub(r"\\\g<0>", piece) for piece in pieces[::2]]
+    return "`".join(pieces)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _summary(text: str) -> str:
+    first = " ".join(_blocks(text)[0].split())
+    return _escaped(re.split(r"(?<=\.)\s", first)[0])
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+PAGES: dict[str, Callable[[], str]] = {"ops.md": ops_page, "layers.md": layers_page}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check the pages; return 1 where a checked one is out of date."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args(arguments).check
+    stale = []
+    for name, make in PAGES.items():
+        path, text = FOLDER / name, make()
+        if check and (not path.exists() or path.read_text("utf-8") != text):
+            stale.append(path)
+        elif not check:
+            FOLDER.mkdir(exist_ok=True)
+            path.write_text(text, "utf-8")
+    for path in stale:
+        print(f"{path}: is not what the code says; run: python docs/make_reference.py")
+    return int(bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
