@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import snnx
+from snnx.activation import ReLU
 from snnx.analysis import firing_rates
 from snnx.backend import load_backend
 from snnx.cli import main
 from snnx.data import Dataset
-from snnx.methods.dsr import DSRMethod, ann_thresholds, load_thresholds
+from snnx.methods.dsr import DSRMethod, ann_thresholds, with_thresholds
 from snnx.methods.method import applied
 from snnx.models import MODELS
 from snnx.ops._xp import step_weights
@@ -179,12 +180,12 @@ def test_thresholds_decay_with_the_weights_and_stay_above_their_bound(backend: s
     model = net_of(snnx.DSR.integrate_and_fire(6.0, low=0.01))
     session = session_of(model, backend, optim=snnx.Optim(sgd))
     data = {**batch(), "x": np.zeros((8, 5))}
-    load_thresholds(session, {"2": 1.0, "4": 0.001})
+    session.load(with_thresholds(session.export(), {"2": 1.0, "4": 0.001}))
     assert session.export().parameters["4.threshold"] == pytest.approx(0.01)
     session.read(session.step([data], {}))
     assert session.export().parameters["2.threshold"] == pytest.approx(0.75)
     with pytest.raises(KeyError, match="layer 3"):
-        load_thresholds(session, {"3": 1.0})
+        with_thresholds(session.export(), {"3": 1.0})
 
 
 def test_firing_rates_are_spikes_not_scaled_outputs() -> None:
@@ -198,15 +199,8 @@ def test_firing_rates_are_spikes_not_scaled_outputs() -> None:
     assert rates.layers[0].rate == pytest.approx((y > 0).mean())
 
 
-class Rectifier(snnx.ArrayLayer):
-    """max(x, 0), in place of a neuron."""
-
-    def forward(self, xp: Any, x: Any, parameters: Any) -> Any:
-        return xp.where(x > 0, x, 0.0 * x)
-
-
 def test_thresholds_begin_at_a_percentile_of_the_anns_activations() -> None:
-    relu = Rectifier()
+    relu = ReLU()
     body = snnx.Linear(6, init=0.6), relu, snnx.Linear(3, init=0.6), relu
     ann = snnx.Chain(snnx.Input(5), *body)
     data = batch(20)
@@ -222,11 +216,22 @@ def test_thresholds_begin_at_a_percentile_of_the_anns_activations() -> None:
     }
     scaled = ann_thresholds(session, flatten(ann), ["2"], noise, scale=0.05, **options)
     assert scaled["2"] == pytest.approx(0.05 * found["2"])
-    spiking = session_of(net_of(snnx.DSR.integrate_and_fire()), "numpy")
-    load_thresholds(spiking, found)
-    assert spiking.export().parameters["4.threshold"] == pytest.approx(found["4"])
-    with pytest.raises(ValueError, match="not above 0"):
-        ann_thresholds(session, flatten(ann), ["2"], noise, percentile=0.0)
+
+
+def test_a_run_that_begins_as_an_ann_takes_its_thresholds_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ("train", "method=dsr", "-b", "numpy", "--no-plots", "model.width=0.04")
+    stages = "stages=[{T = 1, epochs = 1, ann = true}, {T = 5, epochs = 1}]"
+    assert main([*asked, "batch_size=450", stages, "-o", "whole"]) == 0
+    assert main([*asked, "batch_size=450", stages, "-o", "part", "--max-steps", "3"]) == 0
+    assert main(["train", "--resume", "part", "--no-plots"]) == 0
+    rows, again = (RunDir(tmp_path / name).rows() for name in ("whole", "part"))
+    found = {k: v for k, v in rows[1].items() if k.startswith("threshold.")}
+    assert set(found) == {"threshold.3", "threshold.7", "threshold.12"}
+    assert all(0.01 <= value < 6.0 for value in found.values())
+    assert {k: again[1][k] for k in found} == found
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

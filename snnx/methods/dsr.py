@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from snnx.backend import Session
+from snnx.backend import Session, Snapshot
 from snnx.layers import BatchNorm, Chain, Layer, Linear
 from snnx.methods.method import Method
 from snnx.methods.rewrite import layers_in, replace_layers, with_weight_bits
@@ -55,6 +55,8 @@ class DSRMethod(Method):
     A model that ends with Linear gets batch norm and a DSR layer after it; the loss is the cross
     entropy of the output's rate, weighted as the mapping is (LIF: SDT with decay exp(-dt/tau)). The
     thresholds are under the weight decay of the optimiser, as the paper's regulariser.
+
+    After a stage that trains an ANN, thresholds begin at the 99.9th percentile of its activations.
 
     Every epoch records "threshold.PATH", as the epoch begins. Source: DSR Sec. 4, App. C.
     """
@@ -166,6 +168,18 @@ class DSRMethod(Method):
                 f"mapping of the layers by {self.decay}; use objective sdt without a decay"
             )
 
+    def from_ann(self, training: Training, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with thresholds at a percentile of what the ANN's ReLUs take in."""
+        if not self.learned:
+            return snapshot
+        spiking = training.plan.program()
+        paths = [s.path for s in spiking.spiking if f"{s.path}.threshold" in snapshot.parameters]
+        scale = 1.0 if self.dt is None else self.dt
+        found = ann_thresholds(
+            training.session, training.program, paths, training.dataset, scale=scale
+        )
+        return with_thresholds(snapshot, found)
+
     def before_epoch(self, training: Training) -> None:
         """Record the thresholds."""
         learned = {
@@ -196,9 +210,10 @@ def ann_thresholds(
         threshold = scale * percentile of the inputs of the layer at a path, over `batches` batches
 
     session and program are the ANN's: the tree of the spiking network with ReLU at the `paths` of
-    its DSR layers. scale is 1 (IF) or dt (LIF). Source: DSR's ImageNet code.
+    its DSR layers. scale is 1 (IF) or dt (LIF). A layer that is silent in the ANN begins at its
+    lower bound, where loading puts what lies below it. Source: DSR's ImageNet code.
 
-    Raises: ValueError where a percentile is not above 0, KeyError for a path that is not there.
+    Raises: KeyError for a path that is not there.
     """
     from snnx.analysis.rates import first_batches
 
@@ -208,29 +223,21 @@ def ann_thresholds(
         found = session.forward(batch, {}, taps=sorted({*edges.values()}), steps=1)
         for path, edge in edges.items():
             seen[path].append(np.asarray(found.taps[edge], np.float64).reshape(-1))
-    thresholds = {
+    return {
         path: scale * float(np.percentile(np.concatenate(values), percentile))
         for path, values in seen.items()
     }
-    silent = [path for path, value in thresholds.items() if not value > 0]
-    if silent:
-        raise ValueError(
-            f"ann_thresholds: percentile {percentile} of the inputs of {silent} is not above 0; "
-            "train the ANN first, or give the threshold"
-        )
-    return thresholds
 
 
-def load_thresholds(session: Session, thresholds: Mapping[str, float]) -> None:
-    """Give the DSR layers at these paths their thresholds; bounds hold as always.
+def with_thresholds(snapshot: Snapshot, thresholds: Mapping[str, float]) -> Snapshot:
+    """Return the snapshot with these thresholds of the DSR layers at these paths.
 
     Raises: KeyError for a path without a learned threshold.
     """
-    snapshot = session.export()
     new: dict[str, Any] = dict(snapshot.parameters)
     for path, value in thresholds.items():
         name = f"{path}.threshold"
         if name not in new:
             raise KeyError(f"layer {path} has no learned threshold")
         new[name] = np.asarray(value, new[name].dtype)
-    session.load(replace(snapshot, parameters=new))
+    return replace(snapshot, parameters=new)

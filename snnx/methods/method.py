@@ -10,6 +10,7 @@ from snnx.objective import Objective
 from snnx.optim import Optim
 
 if TYPE_CHECKING:
+    from snnx.backend import Snapshot
     from snnx.training.loop import Training
 
 
@@ -56,6 +57,13 @@ class Method:
         called again where a run is resumed in the middle of an epoch. In a stage that trains an
         ANN the program has no neurons, and so none of their dials.
         """
+
+    def from_ann(self, training: Training, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot of the spiking network with what the trained ANN tells of it.
+
+        `training` is in the stage of the ANN; the snapshot has its weights and statistics already.
+        """
+        return snapshot
 
     def describe(self) -> str:
         """Return name and options for the header of a run."""

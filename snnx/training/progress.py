@@ -70,7 +70,10 @@ class Training:
         plan, found = self.plan, self.session.export()
         if self.stage.model is plan.model:
             return found
-        return fitted(found, plan.program(), plan.optim, plan.seed)
+        made = fitted(found, plan.program(), plan.optim, plan.seed)
+        for method in plan.methods:
+            made = method.from_ann(self, made)
+        return made
 
     def evaluate(self) -> Evaluation:
         """Return how the network does on the test split."""
