@@ -1,7 +1,8 @@
 """Level "exact": whole networks whose every sum is certified, equal bit for bit everywhere.
 
-The output, every spike, every state and every weight gradient are those of float64, in one piece
-and in two chunks of time. A network over its budget is refused with an error, never left out.
+The output, every spike, every state and every weight gradient are those of float64; so is the
+output in two chunks of time, and that of one sample streamed step by step. A network over its
+budget is refused with an error, never left out.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ def run_case(backend: Backend, net: ExactNet, name: str) -> Outcome:
     if proof.loss is not None:
         found.check("loss", {"mean": np.asarray(proof.loss)}, {"mean": np.asarray(loss)}, None)
     _chunks(found, session, net, proof)
+    _stream(found, session, net, proof)
     return found.outcome()
 
 
@@ -136,6 +138,19 @@ def _chunks(found: Comparison, session: Any, net: ExactNet, proof: Proof) -> Non
     joined = np.concatenate([one.y, two.y])
     found.check("output of two chunks", {"y": proof.forward.y}, {"y": joined}, None)
     found.check("state after two chunks", states(proof.forward), states(two), None)
+
+
+def _stream(found: Comparison, session: Any, net: ExactNet, proof: Proof) -> None:
+    """Compare one sample fed step by step, the state handed over, with its row of the batch."""
+    batch, state, seen = proof.batch, None, []
+    for t in range(net.steps):
+        x = batch["x"][:1] if net.static else batch["x"][t : t + 1, :1]
+        one: Batch = {"x": x, "y": batch["y"][:1], "index": batch["index"][:1]}
+        found_t = session.forward(one, {}, EVAL, (), state=state, steps=1)
+        state = found_t.state
+        seen.append(found_t.y)
+    wanted = {"y": proof.forward.y[:, :1]}
+    found.check("output of a stream", wanted, {"y": np.concatenate(seen)}, None)
 
 
 def cases(backend: Backend, quick: bool = False) -> Iterator[Case]:
