@@ -211,7 +211,8 @@ def test_every_picture_of_a_run_is_drawn_again_without_a_session(
     first = {p.name: p.read_bytes() for p in (drawn / "plots").glob("*.svg")}
     folder = tmp_path / "run"
     shutil.copytree(drawn, folder, ignore=shutil.ignore_patterns("*.svg"))
-    assert set(first) == {f"{name}.svg" for name in plots.DRAWINGS}
+    on_demand = {"landscape"}  # many evaluations, so only where it is asked for
+    assert set(first) == {f"{name}.svg" for name in set(plots.DRAWINGS) - on_demand}
     again = plots.main(folder)
     assert {p.name: p.read_bytes() for p in again} == first
 

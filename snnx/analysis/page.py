@@ -39,11 +39,17 @@ CAPTIONS = {
     "time": (
         "Accuracy against time",
         "Test accuracy when the output is read after fewer steps than the network was trained "
-        "with. Where the curve is flat, fewer steps would do.",
+        "with, and that of each step's output alone. Where the curve is flat, fewer steps would "
+        "do.",
     ),
     "dials": (
         "Dials",
         "The numbers that the run set from epoch to epoch, such as the learning rate.",
+    ),
+    "landscape": (
+        "Loss around the weights",
+        "Loss where the weights are moved along two random directions, each filter by its own "
+        "length; the cross is the trained network. A wide, round valley generalises best.",
     ),
 }
 FILES = {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnx.analysis import style
+from snnx.analysis.landscape import draw_landscape
 from snnx.analysis.raster import draw_logits, draw_raster
 from snnx.analysis.rundata import RunData, read_run
 from snnx.analysis.style import BLUE, INK, MUTED, ORANGE, PAPER, SERIES
@@ -104,14 +105,20 @@ def draw_rates(run: RunData) -> Figure | None:
 
 
 def draw_time(run: RunData) -> Figure | None:
-    """Draw accuracy against the number of time steps that evaluation waits for; None at T = 1."""
+    """Draw accuracy against T, read after T steps and at each alone; None for one step."""
     accuracy = run.arrays.get("accuracy_over_time")
     if accuracy is None or accuracy.size < 2:
         return None
     figure = style.new_figure(WIDTH / 2, 2.5)
     ax = figure.subplots()
     steps = np.arange(1.0, accuracy.size + 1)
-    _lines(ax, [("", BLUE, steps, 100.0 * accuracy)], "{:.1f}")
+    single = run.arrays.get("accuracy_of_step")
+    if single is not None and single.size != accuracy.size:
+        single = None
+    lines = [("read after T" if single is not None else "", BLUE, steps, 100.0 * accuracy)]
+    if single is not None:
+        lines.append(("step T alone", ORANGE, steps, 100.0 * single))
+    _lines(ax, lines, "{:.1f}")
     ax.set_title("Accuracy when read out early, %")
     ax.set_xlabel("time steps T")
     return figure
@@ -124,6 +131,7 @@ DRAWINGS: dict[str, Draw] = {
     "rates": draw_rates,
     "time": draw_time,
     "dials": draw_dials,
+    "landscape": draw_landscape,
 }
 
 

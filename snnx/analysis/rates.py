@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snnx.analysis.time import right_over_time
 from snnx.backend import Session
 from snnx.data import Batches
 from snnx.data.arrays import Split
-from snnx.ops import OPS
 from snnx.program import Program, Shape
 
 if TYPE_CHECKING:
@@ -66,13 +66,15 @@ class Rates:
 
     accuracy [T] is the share of samples classified right when read out after 1, 2, ... steps (after
     its own length where a sequence is shorter); None for an objective without classes. It is that
-    of evaluating with that T, since no step depends on a later one.
+    of evaluating with that T, since no step depends on a later one. single [T] is that of each
+    step's output alone, of the samples that are that long.
     """
 
     layers: tuple[LayerRate, ...]
     samples: int
     steps: int
     accuracy: Floats | None
+    single: Floats | None = None
 
     @property
     def spikes(self) -> float | None:
@@ -108,7 +110,8 @@ def firing_rates(
     fired: dict[str, Floats] = {}
     fired_at: dict[str, Floats] = {}
     valid_at: Floats = np.zeros(0)
-    right: Floats | None = None
+    right: Any = 0.0
+    alone: Any = 0.0
     count = 0
     for batch in first_batches(dataset, split, batch_size, samples):
         out = session.forward(batch, dials or {}, taps=taps, steps=steps)
@@ -124,8 +127,8 @@ def firing_rates(
             fired[tap] = s.sum((0, 1)) + fired.get(tap, 0.0)
             fired_at[tap] = s.sum(tuple(range(1, s.ndim))) + fired_at.get(tap, 0.0)
         if readout is not None:
-            hits = _right_after(out.y, np.asarray(batch["y"]), length, readout)
-            right = hits if right is None else right + hits
+            after, single, _ = right_over_time(out.y, np.asarray(batch["y"]), length, readout)
+            right, alone = right + after.sum(1), alone + single.sum(1)
         count += n
     layers = []
     for step, tap in zip(spiking, taps, strict=True):
@@ -133,8 +136,11 @@ def firing_rates(
         at = np.full(len(valid_at), np.nan)
         np.divide(fired_at[tap], valid_at * per_neuron.size, out=at, where=valid_at > 0)
         layers.append(LayerRate(step.path, step.layer, step.shape, per_neuron, at))
-    accuracy = None if right is None else right / count
-    return Rates(tuple(layers), count, len(valid_at), accuracy)
+    if readout is None:
+        return Rates(tuple(layers), count, len(valid_at), None)
+    at = np.full(len(valid_at), np.nan)
+    np.divide(alone, valid_at, out=at, where=valid_at > 0)
+    return Rates(tuple(layers), count, len(valid_at), np.asarray(right / count), at)
 
 
 def first_batches(
@@ -150,18 +156,3 @@ def first_batches(
     positions = np.arange(dataset.size(split))[:samples]
     for start in range(0, len(positions), batch_size):
         yield batches.take(positions[start : start + batch_size])
-
-
-def _right_after(
-    y: NDArray[Any], target: NDArray[Any], length: NDArray[Any] | None, readout: Mapping[str, Any]
-) -> Floats:
-    """Count the samples classified right when read out after 1, 2, ..., T steps."""
-    logits = np.asarray(y, np.float64)
-    hits = np.zeros(len(logits))
-    for t in range(1, len(logits) + 1):
-        inputs = {"logits": logits[:t]}
-        if length is not None:
-            inputs["length"] = np.minimum(length, t)
-        mean = OPS["readout"].forward(np, inputs, readout)["y"]
-        hits[t - 1] = (mean.argmax(-1) == target).sum()
-    return hits

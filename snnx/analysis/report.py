@@ -147,6 +147,8 @@ def _rate_arrays(rates: Rates) -> dict[str, NDArray[Any]]:
     }
     if rates.accuracy is not None:
         arrays["accuracy_over_time"] = rates.accuracy
+    if rates.single is not None:
+        arrays["accuracy_of_step"] = rates.single
     if rates.spikes is not None:
         arrays["spikes"] = np.array(rates.spikes)
     return arrays

@@ -20,10 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 DATA_FILE = Path("plots") / "data.npz"
+LANDSCAPE_FILE = Path("plots") / "landscape.npz"
 MOST_EPOCHS = 1_000_000_000
 LARGEST = float(np.finfo(np.float32).max)
-_RULERS = {"L": "layers", "P": "step_path", "S": "sample_y"}  # arrays that fix an axis' length
-_FORMS = {  # name: kinds of dtype, axes (L layers, P steps of the program, S samples, d dials)
+# arrays that fix an axis' length
+_RULERS = {"L": "layers", "P": "step_path", "S": "sample_y", "G": "landscape_grid"}
+# name: kinds of dtype, axes (L layers, P steps of the program, S samples, d dials, G a grid)
+_FORMS = {
     "layers": ("U", "L"),
     "neurons": ("i", "L"),
     "rate": ("f", "L"),
@@ -35,6 +38,10 @@ _FORMS = {  # name: kinds of dtype, axes (L layers, P steps of the program, S sa
     "steps": ("i", ""),
     "spikes": ("f", ""),
     "accuracy_over_time": ("f", "T"),
+    "accuracy_of_step": ("f", "T"),
+    "landscape_grid": ("f", "G"),
+    "landscape_sdt": ("f", "GG"),
+    "landscape_tet": ("f", "GG"),
     "dials": ("U", "d"),
     "input_shape": ("U", ""),
     "step_path": ("U", "P"),
@@ -110,7 +117,7 @@ def read_run(folder: Path) -> RunData:
         raise FileNotFoundError(f"{folder}: there is no such run directory")
     notes: list[str] = []
     rows = tuple(_rows(folder / "metrics.jsonl", notes))
-    arrays = _arrays(folder / DATA_FILE, notes)
+    arrays = {**_arrays(folder / DATA_FILE, notes), **_arrays(folder / LANDSCAPE_FILE, notes)}
     if not rows and not arrays:
         raise FileNotFoundError(
             f"{folder}: has neither metrics.jsonl nor {DATA_FILE.as_posix()}; "
