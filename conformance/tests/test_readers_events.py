@@ -94,7 +94,7 @@ def test_dvs_cifar10_splits_each_class_by_number(tmp_path: Path) -> None:
     ]
     batch = next(iter(Batches(lazy, "train", 3).epoch(0)))
     assert batch["x"].shape == (10, 3, 48, 48, 2)
-    other = data.source("dvs-cifar10", root=tmp_path, framing_name="dsr_dvs")
+    other = data.source("dvs-cifar10", root=tmp_path, framing="dsr_dvs")
     assert other.take("test", Draws(0, 0, np.arange(1), "test"))[0].shape == (20, 1, 48, 48, 2)
     assert other.hash != lazy.hash
 

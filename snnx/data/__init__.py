@@ -4,6 +4,8 @@ from snnx.data.arrays import DataError as DataError
 from snnx.data.arrays import Dataset as Dataset
 from snnx.data.augment import Augmentation as Augmentation
 from snnx.data.augment import augmentation as augmentation
+from snnx.data.augmented import Augmented as Augmented
+from snnx.data.augmented import held_out as held_out
 from snnx.data.batches import Batch as Batch
 from snnx.data.batches import Batches as Batches
 from snnx.data.catalogue import ENTRIES as DATASETS
@@ -25,6 +27,7 @@ from snnx.data.saccade import saccade as saccade
 __all__ = [
     "DATASETS",
     "Augmentation",
+    "Augmented",
     "Batch",
     "Batches",
     "DataError",
@@ -37,6 +40,7 @@ __all__ = [
     "digits",
     "from_npz",
     "get",
+    "held_out",
     "load",
     "preview",
     "saccade",

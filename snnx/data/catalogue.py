@@ -12,7 +12,7 @@ from snnx.data import cifar, folders, idx, recordings, shd, ts
 from snnx.data.arrays import Label
 from snnx.data.digits import digits
 from snnx.data.files import find
-from snnx.data.lazy import Source
+from snnx.data.lazy import Stored
 from snnx.data.saccade import saccade
 
 Locate: TypeAlias = Callable[[Path], dict[str, Path]]
@@ -33,7 +33,7 @@ class Entry:
     title: str
     label: Label
     licence: str
-    read: Callable[..., Source]
+    read: Callable[..., Stored]
     obtain: str = ""
     files: tuple[str, ...] = ()
     locate: Locate = lambda root: {}
@@ -85,7 +85,7 @@ def _shd_files(root: Path) -> dict[str, Path]:
     return {name: path for name, path in found.items() if path is not None}
 
 
-def _mnist(name: str, source: str, licence: str) -> Callable[..., Source]:
+def _mnist(name: str, source: str, licence: str) -> Callable[..., Stored]:
     return partial(idx.mnist_like, name=name, source=source, licence=licence)
 
 

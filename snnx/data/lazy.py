@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 
 from snnx.data.arrays import Array, DataError, Dataset, Label, Layout, Split
 from snnx.data.draws import Draws
 from snnx.data.files import fits
+
+if TYPE_CHECKING:
+    from snnx.data.augmented import Augmented
 
 Read: TypeAlias = Callable[[Any, Draws], Array]
 
@@ -133,8 +136,11 @@ class Lazy:
         )
 
 
-# What batches are made of: a data set in memory, or one decoded a batch at a time.
-Source: TypeAlias = Dataset | Lazy
+Stored: TypeAlias = Dataset | Lazy
+"""A data set in memory, or one decoded a batch at a time."""
+
+Source: TypeAlias = "Stored | Augmented"
+"""What batches are made of."""
 
 
 def _text(item: Any) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from snnx.data.aedat import SIDE, read_aedat2, read_aedat3, read_gesture_labels
 from snnx.data.arrays import Array, DataError
 from snnx.data.draws import Draws
-from snnx.data.events import Events, framing
+from snnx.data.events import Events
+from snnx.data.events import framing as framing_rule
 from snnx.data.files import reading
 from snnx.data.lazy import Lazy
 
@@ -56,9 +57,7 @@ class FramedPart:
         return self.rule(_latest(path).between(start, end), draws)
 
 
-def dvs_cifar10(
-    root: Path, name: str, source: str, licence: str, framing_name: str = "tet_dvs"
-) -> Lazy:
+def dvs_cifar10(root: Path, name: str, source: str, licence: str, framing: str = "tet_dvs") -> Lazy:
     """ROOT/CLASS/*.aedat as frames x [T, N, H, W, 2] by a rule of `snnx.data.events.FRAMINGS`.
 
     Of each class, in the order of the numbers in the file names, the first nine tenths are the
@@ -66,7 +65,7 @@ def dvs_cifar10(
 
     Raises: DataError if a class is missing or has fewer than two recordings.
     """
-    rule = framing(framing_name)
+    rule = framing_rule(framing)
     train: list[tuple[Path, int]] = []
     test: list[tuple[Path, int]] = []
     for label, word in enumerate(CIFAR10_CLASSES):
@@ -87,17 +86,17 @@ def dvs_cifar10(
         read=Framed(rule.rule),
         name=name,
         features=(side, side, 2),
-        version=f"dvs-cifar10 1 {framing_name}",
+        version=f"dvs-cifar10 1 {framing}",
         label="real",
         layout="TNF",
         random=rule.random,
-        source=f"{source}; frames by {framing_name}; first nine tenths of each class for training",
+        source=f"{source}; frames by {framing}; first nine tenths of each class for training",
         licence=licence,
     )
 
 
 def dvs_gesture(
-    root: Path, name: str, source: str, licence: str, framing_name: str = "asgl_gesture"
+    root: Path, name: str, source: str, licence: str, framing: str = "asgl_gesture"
 ) -> Lazy:
     """DVS128 Gesture as frames x [T, N, H, W, 2] by a rule of `snnx.data.events.FRAMINGS`.
 
@@ -109,7 +108,7 @@ def dvs_gesture(
 
     Raises: DataError if a file is missing or damaged.
     """
-    rule = framing(framing_name)
+    rule = framing_rule(framing)
     if not (root / "trials_to_train.txt").is_file() and (root / "DvsGesture").is_dir():
         root = root / "DvsGesture"
     splits: list[tuple[list[tuple[Path, int, int]], Array]] = []
@@ -133,11 +132,11 @@ def dvs_gesture(
         read=FramedPart(rule.rule),
         name=name,
         features=(side, side, 2),
-        version=f"dvs-gesture 1 {framing_name}",
+        version=f"dvs-gesture 1 {framing}",
         label="real",
         layout="TNF",
         random=rule.random,
-        source=f"{source}; frames by {framing_name}",
+        source=f"{source}; frames by {framing}",
         licence=licence,
     )
 

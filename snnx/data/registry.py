@@ -11,7 +11,7 @@ from typing import Any
 from snnx.data.arrays import DataError, Dataset
 from snnx.data.catalogue import ENTRIES, Entry, cache
 from snnx.data.files import raw_md5
-from snnx.data.lazy import Lazy, Source
+from snnx.data.lazy import Lazy, Stored
 from snnx.data.npz import from_npz
 
 
@@ -78,11 +78,11 @@ def missing(name: str) -> DataError:
     return DataError(f"the data set {name!r} is not on this machine{some}.\n{item.steps}")
 
 
-def source(name: str, root: str | Path | None = None, **options: Any) -> Source:
+def source(name: str, root: str | Path | None = None, **options: Any) -> Stored:
     """The data set of a name in `ENTRIES`, or of a path that ends in .npz; in memory or lazy.
 
     `root` is the folder of its files; without it `roots` are searched. Options are those of the
-    reader, for example framing_name="dsr_dvs", clip=True, train=500.
+    reader, for example framing="dsr_dvs", clip=True, train=500.
 
     Raises: DataError if there is none, if its files are missing (with the steps to get them) or
     damaged; TypeError for an option that the reader does not have.

@@ -112,9 +112,10 @@ class Binned:
     width: float
     clip: bool
 
-    def __call__(self, item: int, draws: Draws) -> Array:
-        spikes = self.spikes[draws.split]
-        part = slice(int(spikes.offsets[item]), int(spikes.offsets[item + 1]))
+    def __call__(self, item: tuple[Split, int], draws: Draws) -> Array:
+        split, number = item
+        spikes = self.spikes[split]
+        part = slice(int(spikes.offsets[number]), int(spikes.offsets[number + 1]))
         step = np.floor(spikes.times[part].astype(np.float64) / self.width).astype(np.int64)
         inside = step < self.steps
         place = step[inside] * CHANNELS + spikes.units[part][inside]
@@ -122,7 +123,7 @@ class Binned:
         if self.clip:
             x = np.minimum(x, 1)
         elif int(x.max()) > np.iinfo(np.uint8).max:
-            raise DataError(f"SHD {draws.split} sample {item}: {int(x.max())} spikes in one bin")
+            raise DataError(f"SHD {split} sample {number}: {int(x.max())} spikes in one bin")
         return x.astype(np.uint8)
 
 
@@ -154,9 +155,9 @@ def shd(
         for array in (spikes[split].times, spikes[split].units):
             digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     return Lazy(
-        range(len(spikes["train"].labels)),
+        [("train", i) for i in range(len(spikes["train"].labels))],
         spikes["train"].labels,
-        range(len(spikes["test"].labels)),
+        [("test", i) for i in range(len(spikes["test"].labels))],
         spikes["test"].labels,
         read=Binned(spikes, steps, width, clip),
         name=name,
