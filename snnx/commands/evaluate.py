@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from snnx import checkpoint as checkpoints
-from snnx import data, serial
+from snnx import serial
 from snnx.backend import default_backend
 from snnx.checkpoint import Checkpoint, CheckpointError, spec_hash
 from snnx.commands.screen import Screen
@@ -19,6 +19,7 @@ from snnx.training import loop
 from snnx.training.evaluate import evaluate
 from snnx.training.plan import Plan
 from snnx.training.recipe import RecipeError
+from snnx.training.recipe_data import open_data
 from snnx.training.recipe_plan import check_data
 from snnx.training.rundir import RunDir, environment
 
@@ -45,10 +46,10 @@ def run(request: Request, screen: Screen) -> None:
     folder = RunDir.find(request.run)
     checkpoint = checkpoints.load(folder.path, screen.warn)
     plan = plan_of(checkpoint, request)
-    name = request.data or checkpoint.config.get("recipe", {}).get("data")
-    if name is None:
+    table = data_table(checkpoint.config.get("recipe", {}).get("data"), request.data)
+    if table is None:
         raise RecipeError(f"{folder.path}: was trained on arrays; name the data: --data FILE.npz")
-    dataset = data.load(name)
+    dataset = open_data(table)
     program = flatten(plan.model)
     check_data(program, dataset)
     if dataset.layout == "TNF" and request.steps:
@@ -104,6 +105,19 @@ def run(request: Request, screen: Screen) -> None:
     if request.out is not None:
         request.out.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     screen.final(values)
+
+
+def data_table(trained: Any, asked: str | None) -> dict[str, Any] | None:
+    """Return the table `data` for evaluation: that of training, without what it held out.
+
+    Another data set that is asked for gets the augmentation's test part, as training did.
+    """
+    table = {"name": trained} if isinstance(trained, str) else trained
+    if table is None:
+        return None if asked is None else {"name": asked}
+    if asked not in (None, table["name"]):
+        return {"name": asked, "augment": table.get("augment")}
+    return {**table, "validation": None}
 
 
 def plan_of(checkpoint: Checkpoint, request: Request) -> Plan:

@@ -51,9 +51,11 @@ def _backends(screen: Screen) -> None:
 
 
 def _recipes(screen: Screen) -> None:
-    for name in recipe_names():
+    names = recipe_names()
+    wide = max(map(len, names))
+    for name in names:
         first = (recipe_folder() / f"{name}.toml").read_text("utf-8").partition("\n")[0]
-        screen.line(f"  {name:<12} {first.lstrip('# ')}")
+        screen.line(f"  {name:<{wide}}  {first.lstrip('# ')}")
 
 
 def _models(screen: Screen) -> None:

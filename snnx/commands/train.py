@@ -11,16 +11,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from snnx import __version__, data
+from snnx import __version__
 from snnx import checkpoint as checkpoints
 from snnx.backend import default_backend
 from snnx.checkpoint import Checkpoint, CheckpointError
 from snnx.commands.failures import DIVERGED, INTERRUPTED, code_of, reason_of
+from snnx.commands.header import facts, open_choices
 from snnx.commands.screen import Screen
+from snnx.data.lazy import Source
 from snnx.methods.method import Method
 from snnx.training import loop, result, rundir
 from snnx.training.loop import Row, Training
-from snnx.training.plan import Stage
 from snnx.training.recipe import (
     Layer,
     RecipeError,
@@ -29,7 +30,9 @@ from snnx.training.recipe import (
     override,
     read_recipe,
     resolve,
+    without_none,
 )
+from snnx.training.recipe_data import open_data
 from snnx.training.recipe_plan import make_plan
 from snnx.training.rundir import RunDir
 
@@ -42,7 +45,7 @@ RESUMABLE = {
     "precision",
     "compile",
     "deterministic",
-    "data",
+    "data.name",
     "name",
 }
 
@@ -102,14 +105,14 @@ def train(request: Request, screen: Screen) -> None:
         print(resolved.toml(), end="")
         return
     values = _with_backend(resolved)
-    dataset = data.load(values.values["data"])
+    dataset = open_data(values.values["data"])
     plan = make_plan(values.values, dataset, None if before is None else before.model)
     if before is not None:
         _check_data(before, dataset)
     began = time.monotonic()
     training = loop.start(plan, dataset, before)
     if request.dry_run:
-        screen.panel(f"snnx {__version__}", facts(training, "nothing is written (--dry-run)"))
+        _begin(screen, training, "nothing is written (--dry-run)")
         return
     if folder is None:
         stem = f"{values.values['name']}-{run_kind(values.values)}-{plan.backend}"
@@ -117,7 +120,7 @@ def train(request: Request, screen: Screen) -> None:
     screen.log = folder
     try:
         folder.begin(values.toml(), rundir.environment(training.backend.describe()))
-        screen.panel(f"snnx {__version__}", facts(training, str(folder.path)))
+        _begin(screen, training, str(folder.path))
         if before is not None:
             folder.keep_until(before.epoch)
             _say_what_is_exact(screen, training, before)
@@ -138,6 +141,13 @@ def train(request: Request, screen: Screen) -> None:
     screen.line(f"         snnx eval {folder.path} --T 1,2,4,6    accuracy against time steps")
     screen.line("         snnx conform    do the backends here compute the same numbers?")
     screen.final({**values_out, "run": str(folder.path)})
+
+
+def _begin(screen: Screen, training: Training, out: str) -> None:
+    """Print what is about to run, and what its paper left open."""
+    screen.panel(f"snnx {__version__}", facts(training, out))
+    for line in open_choices(training.plan.config):
+        screen.line(line)
 
 
 def run_kind(values: Mapping[str, Any]) -> str:
@@ -194,7 +204,7 @@ def _resolved(request: Request, folder: RunDir | None, before: Checkpoint | None
     # a limit of steps is one of the old call; device and compile are those of the old backend
     old = {k: v for k, v in old.items() if k != "max_steps" and v is not None}
     moved = any("backend" in values for values, _ in changes)
-    base: Layer = (_without_none(old), f"run {folder.path}")
+    base: Layer = (without_none(old), f"run {folder.path}")
     reset: Layer = ({"device": "auto", "compile": "auto"}, "other backend")
     resolved = resolve([base, *([reset] if moved else []), *changes])
     changed = changed_keys(resolve([base]).values, resolved.values)
@@ -207,60 +217,25 @@ def _resolved(request: Request, folder: RunDir | None, before: Checkpoint | None
     return resolved
 
 
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    return value
-
-
 def _with_backend(resolved: Resolved) -> Resolved:
     """Return the recipe with the backend that "auto" means here, and the data's full path."""
     values, origins = dict(resolved.values), dict(resolved.origins)
     if values["backend"] == "auto":
         values["backend"] = default_backend()
         origins["backend"] += ": auto"
-    if values["data"].endswith(".npz"):
-        values["data"] = str(Path(values["data"]).absolute())
+    name = values["data"]["name"]
+    if name.endswith(".npz"):
+        values["data"] = {**values["data"], "name": str(Path(name).absolute())}
     return replace(resolved, values=values, origins=origins)
 
 
-def _check_data(before: Checkpoint, dataset: data.Dataset) -> None:
+def _check_data(before: Checkpoint, dataset: Source) -> None:
     old = before.config.get("data", {})
     if old.get("hash") != dataset.hash:
         raise CheckpointError(
             f"the run was trained on {old.get('id')}, the data now are {dataset.id}; "
             "a resumed run needs the same bytes"
         )
-
-
-def facts(training: Training, out: str) -> dict[str, str]:
-    """Return the header of a run."""
-    plan, dataset = training.plan, training.dataset
-    layers = [
-        f"{s.layer}{s.shape[-1]}" if s.op in ("conv2d", "linear") else s.layer
-        for s in training.program.steps
-        if s.op in ("conv2d", "linear") or "neuron" in s.attributes
-    ]
-    shown = "-".join(layers if len(layers) <= 8 else [*layers[:4], "...", *layers[-3:]])
-    T = " then ".join(f"{s.epochs} epochs at {_time(s)}" for s in plan.stages)
-    count = sum(p.size for p in training.program.parameters)
-    described = training.backend.describe()
-    versions = " ".join(f"{k} {v}" for k, v in described.items() if k != "device")
-    device = plan.device or described.get("device", "")
-    return {
-        "data": f"{dataset.name} ({dataset.label})  {dataset.size('train')} train  "
-        f"{dataset.size('test')} test",
-        "model": f"{shown}   {T or f'T={plan.steps}'}   {count} parameters",
-        "loss": f"{type(plan.objective).__name__}   {type(plan.optim.default).__name__}   "
-        f"{plan.epochs} epochs of {plan.batch_size}-sample batches",
-        "method": "; ".join(method.describe() for method in plan.methods),
-        "backend": f"{plan.backend}   {versions}   {device}   {plan.precision}   seed {plan.seed}",
-        "out": out,
-    }
-
-
-def _time(stage: Stage) -> str:
-    return "T=1 as an ANN" if stage.ann else f"T={stage.steps}"
 
 
 def _say_what_is_exact(screen: Screen, training: Training, before: Checkpoint) -> None:

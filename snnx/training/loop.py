@@ -73,7 +73,6 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
     Raises: Diverged at a loss or gradient that is not finite, Interrupted after `watcher.stop()`.
     """
     plan = training.plan
-    batches = Batches(training.dataset, "train", plan.batch_size, plan.seed)
     last: Evaluation | None = None
     while training.epoch < plan.epochs and not _spent(training):
         began = time.monotonic()
@@ -82,7 +81,7 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
             training.totals = dict.fromkeys(TOTALS, 0.0)
             for method in plan.methods:
                 method.before_epoch(training)
-        whole = _epoch(training, batches, watcher)
+        whole = _epoch(training, watcher)
         last = training.evaluate()
         row = _row(training, last, time.monotonic() - began)
         if whole:
@@ -97,11 +96,13 @@ def _spent(training: Training) -> bool:
     return limit is not None and training.step >= limit
 
 
-def _epoch(training: Training, batches: Batches, watcher: Watcher) -> bool:
+def _epoch(training: Training, watcher: Watcher) -> bool:
     """Take the steps that are left of an epoch; False where max_steps ended it early."""
     plan, session = training.stage, training.session
+    batches = Batches(training.dataset, "train", plan.batch_size, plan.seed)
     base = plan.optim.dials(training.program)
-    begin = training.begin
+    begin, samples = training.begin, training.dataset.size("train")
+    first = training.plan.steps_before(begin, samples)
     pending: deque[tuple[Any, Batch, dict[str, float | int]]] = deque()
 
     def read() -> None:
@@ -120,7 +121,7 @@ def _epoch(training: Training, batches: Batches, watcher: Watcher) -> bool:
     for batch in batches.epoch(training.epoch, training.batch):
         for name, value in base.items():
             training.dials[name] = plan.schedule.value(
-                value, training.epoch - begin, training.step - begin * len(batches), len(batches)
+                value, training.epoch - begin, training.step - first, len(batches)
             )
         counters = {"seed": plan.seed, "step": training.step, "epoch": training.epoch}
         dials = {**training.dials, **counters}

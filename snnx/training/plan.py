@@ -27,6 +27,7 @@ class Stage:
     """A part of a run with its own T, epochs and schedule, counted from the stage's beginning.
 
     lr replaces the optimiser's learning rate; those of its groups are scaled by the same factor.
+    optim replaces the whole optimiser, batch_size the run's.
     `ann` trains the same tree with ReLU in place of its neurons, at T = 1.
     """
 
@@ -35,8 +36,14 @@ class Stage:
     schedule: Schedule = Constant()  # noqa: RUF009  (frozen)
     lr: float | None = None
     ann: bool = False
+    optim: Optim | None = None
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
+        if self.lr is not None and self.optim is not None:
+            raise ValueError("a stage has an lr or an optim of its own, not both")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"a stage's batch_size must be at least 1, not {self.batch_size}")
         if self.steps < 1 or self.epochs < 1:
             raise ValueError(f"a stage has T and epochs of at least 1, not {self}")
         if self.lr is not None and not self.lr > 0:
@@ -108,15 +115,27 @@ class Plan:
                 break
             begin, chosen = begin + before.epochs, stage
         model = as_ann(self.model) if chosen.ann else self.model
-        optim = optim_for(self.optim, flatten(model)) if chosen.ann else self.optim
+        optim = chosen.optim or self.optim
+        optim = optim_for(optim, flatten(model)) if chosen.ann else optim
         changed = {
             "model": model,
             "optim": optim if chosen.lr is None else _with_lr(optim, chosen.lr),
             "schedule": chosen.schedule,
             "steps": chosen.steps,
             "epochs": chosen.epochs,
+            "batch_size": chosen.batch_size or self.batch_size,
         }
         return replace(self, stages=(), **changed), begin
+
+    def steps_before(self, epoch: int, samples: int) -> int:
+        """Return how many optimiser steps the stages take that end before an epoch."""
+        total = 0
+        for stage in self.stages:
+            epoch -= stage.epochs
+            if epoch < 0:
+                break
+            total += stage.epochs * -(-samples // (stage.batch_size or self.batch_size))
+        return total
 
 
 def _with_lr(optim: Optim, lr: float) -> Optim:

@@ -70,7 +70,7 @@ class Training:
         plan, found = self.plan, self.session.export()
         if self.stage.model is plan.model:
             return found
-        made = fitted(found, plan.program(), plan.optim, plan.seed)
+        made = fitted(found, plan.program(), self.stage.optim, plan.seed)
         for method in plan.methods:
             made = method.from_ann(self, made)
         return made

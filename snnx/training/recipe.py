@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from snnx.data.registry import entry
 from snnx.methods import METHODS
 from snnx.training.recipe_schema import (
     DEFAULTS,
@@ -64,8 +65,10 @@ def recipe_folder() -> Path:
 
 
 def recipe_names() -> list[str]:
-    """Return the names of the shipped recipes."""
-    return sorted(path.stem for path in recipe_folder().glob("*.toml"))
+    """Return the names of the shipped recipes, those in folders (PAPER/NAME) last."""
+    root = recipe_folder()
+    found = (path.relative_to(root).with_suffix("") for path in root.rglob("*.toml"))
+    return sorted((path.as_posix() for path in found), key=lambda name: ("/" in name, name))
 
 
 def read_recipe(name: str) -> Layer:
@@ -75,10 +78,11 @@ def read_recipe(name: str) -> Layer:
     else:
         path, origin = recipe_folder() / f"{name}.toml", f"recipe {name}"
         if name not in recipe_names():
-            near = get_close_matches(name, recipe_names(), 1)
+            near = get_close_matches(name, recipe_names(), 3)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise RecipeError(
-                f"there is no recipe {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; "
-                f"there are {', '.join(recipe_names())}, and your own as FILE.toml"
+                f"there is no recipe {name!r}{hint}; `snnx info recipes` lists the shipped ones, "
+                "and your own is FILE.toml"
             )
     try:
         return tomllib.loads(path.read_text("utf-8")), origin
@@ -108,13 +112,14 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
     for values, origin in [(DEFAULTS, "default"), *_with_method(layers)]:
         for key, value in _normal(values).items():
             _lay(raw, origins, key, value, origin)
+    if tag(raw["data"]) not in TABLES["data"]:
+        entry(tag(raw["data"]))  # raises, with the nearest name
     try:
         checked = Recipe.model_validate(as_tuples(raw))
     except ValidationError as error:
         raise RecipeError(_explained(error, raw, origins)) from error
     values = _lists(checked.model_dump(exclude_none=False))
-    for name, group in values["optim"]["groups"].items():
-        values["optim"]["groups"][name] = {k: v for k, v in group.items() if v is not None}
+    values["optim"]["groups"] = without_none(values["optim"]["groups"])
     if values["stages"]:
         _set_by_stages(values, origins)
     if tag(values["model"]) == "FILE.json":
@@ -139,8 +144,7 @@ def _toml(value: Any) -> str:
 
 def _set_by_stages(values: dict[str, Any], origins: dict[str, str]) -> None:
     """Put in what the stages say of T and epochs; asking for others beside them is a mistake."""
-    stages = [{k: v for k, v in stage.items() if v is not None} for stage in values["stages"]]
-    values["stages"] = stages
+    stages = values["stages"] = [without_none(stage) for stage in values["stages"]]
     told = {"T": stages[-1]["T"], "epochs": sum(stage["epochs"] for stage in stages)}
     for key, value in told.items():
         asked = origins.get(key, "")
@@ -181,6 +185,13 @@ def _split(key: str) -> tuple[str, str]:
     """Return (table, name) of a dotted key."""
     found = re.fullmatch(r'(?:(.*)\.)?("(?:[^"\\]|\\.)*"|[^."]+)', key)
     return (found[1] or "", found[2]) if found else ("", key)
+
+
+def without_none(value: Any) -> Any:
+    """Return nested values without the keys that are None, which TOML cannot say."""
+    if isinstance(value, Mapping):
+        return {k: without_none(v) for k, v in value.items() if v is not None}
+    return value
 
 
 def as_tuples(value: Any) -> Any:

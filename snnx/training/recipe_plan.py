@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from snnx import serial
 from snnx.methods import METHODS
-from snnx.methods.method import applied
+from snnx.methods.method import Method, applied
 from snnx.models import MODELS
 from snnx.optim import Optim, Rule
 from snnx.program import Program
@@ -56,7 +56,7 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             compile=None if values["compile"] == "auto" else values["compile"],
             deterministic=values["deterministic"],
             config=values,
-            stages=_stages(values),
+            stages=_stages(values, method),
         )
         check_stages(plan.stages, dataset)
         program = plan.program()
@@ -103,7 +103,7 @@ def _optim(table: Mapping[str, Any]) -> Optim:
     return Optim(default, changed, clip)
 
 
-def _stages(values: Mapping[str, Any]) -> tuple[Stage, ...]:
+def _stages(values: Mapping[str, Any], method: Method) -> tuple[Stage, ...]:
     return tuple(
         Stage(
             stage["T"],
@@ -111,6 +111,8 @@ def _stages(values: Mapping[str, Any]) -> tuple[Stage, ...]:
             _schedule(values["schedule"], stage["epochs"]),
             stage.get("lr"),
             stage["ann"],
+            method.optim(_optim(stage["optim"])) if "optim" in stage else None,
+            stage.get("batch_size"),
         )
         for stage in values["stages"]
     )

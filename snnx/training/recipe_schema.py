@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
 from snnx import objective, optim, surrogate
+from snnx.clif import CLIF
+from snnx.data.catalogue import ENTRIES
 from snnx.methods import METHODS
 from snnx.models import MODELS
 from snnx.neurons import LIF
@@ -37,8 +39,10 @@ SURROGATES = {
     "arctan": surrogate.ArcTan,
     "dspike": surrogate.Dspike,
 }
-NEURONS = {"lif": LIF}
+NEURONS = {"lif": LIF, "clif": CLIF}
 GIVEN = ("neuron", "input", "classes")  # what a zoo function gets from elsewhere
+GIVEN_TO_READERS = ("root", "base", "name", "source", "licence")
+FILES = {".json": "FILE.json", ".npz": "FILE.npz"}  # names that are a user's own files
 
 
 def _plain(hint: Any) -> Any:
@@ -84,60 +88,79 @@ def _rule_table(name: str, cls: type[optim.Rule]) -> type[BaseModel]:
     )
 
 
-def _model_table(name: str, function: Callable[..., Any]) -> type[BaseModel]:
-    hints = get_type_hints(function)
-    keys: dict[str, Any] = {"name": (Literal[name], name)}
-    for key, parameter in inspect.signature(function).parameters.items():
-        if key not in GIVEN and _sayable(_plain(hints[key])):
-            keys[key] = (_plain(hints[key]), parameter.default)
-    return create_model(f"model.{name}", __config__=STRICT, **keys)
-
-
-class ModelFile(BaseModel):
-    """A model that `snnx.dumps` wrote."""
+class Strict(BaseModel):
+    """A table with no keys but its own."""
 
     model_config = STRICT
+
+
+def _function_table(
+    kind: str,
+    name: str,
+    function: Callable[..., Any],
+    given: tuple[str, ...],
+    base: type[BaseModel] = Strict,
+) -> type[BaseModel]:
+    """Return the schema of a table whose keys are the arguments of a function, and the base's."""
+    hints = get_type_hints(getattr(function, "func", function))
+    keys: dict[str, Any] = {"name": (Literal[name], name)}
+    for key, parameter in inspect.signature(function).parameters.items():
+        if key not in given and _sayable(_plain(hints[key])):
+            keys[key] = (_plain(hints[key]), parameter.default)
+    return create_model(f"{kind}.{name}", __base__=base, **keys)
+
+
+class DataFile(Strict):
+    """Which arrays, and what a run does to them: the keys that every data set has.
+
+    `augment` names one of `snnx.data.augment.AUGMENTATIONS`. `validation` is a share of the
+    training split that is held out in place of the test split. `lazy` decodes a batch at a time
+    what is otherwise decoded once.
+    """
+
+    name: str
+    augment: str | None = None
+    validation: Annotated[float | None, Field(gt=0, lt=1)] = None
+    lazy: bool = False
+
+
+class ModelFile(Strict):
+    """A model that `snnx.dumps` wrote."""
+
     name: str
 
 
-class ConstantTable(BaseModel):
+class ConstantTable(Strict):
     """The same learning rate throughout."""
 
-    model_config = STRICT
     name: Literal["constant"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
-class CosineTable(BaseModel):
+class CosineTable(Strict):
     """Half a cosine over all epochs."""
 
-    model_config = STRICT
     name: Literal["cosine"] = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
-class StepTable(BaseModel):
+class StepTable(Strict):
     """Times `factor` at every milestone."""
 
-    model_config = STRICT
     name: Literal["step"] = "step"
     milestones: tuple[int, ...]
     factor: Annotated[float, Field(gt=0)] = 0.1
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
-class StageTable(BaseModel):
-    """A part of the run with its own T; `lr` stands for the optimiser's."""
-
-    model_config = STRICT
-    T: Annotated[int, Field(ge=1)]
-    epochs: Annotated[int, Field(ge=1)]
-    lr: Annotated[float | None, Field(gt=0)] = None
-    ann: bool = False
-
-
 TABLES: dict[str, dict[str, type[BaseModel]]] = {
-    "model": {name: _model_table(name, f) for name, f in MODELS.items()} | {"FILE.json": ModelFile},
+    "data": {
+        name: _function_table("data", name, entry.read, GIVEN_TO_READERS, DataFile)
+        for name, entry in ENTRIES.items()
+    }
+    | {"FILE.npz": DataFile},
+    "model": {name: _function_table("model", name, f, GIVEN) for name, f in MODELS.items()}
+    | {"FILE.json": ModelFile},
     "neuron": {name: _table("neuron", name, cls) for name, cls in NEURONS.items()},
     "surrogate": {name: _table("surrogate", name, cls) for name, cls in SURROGATES.items()},
     "objective": {name: _table("objective", name, cls) for name, cls in OBJECTIVES.items()},
@@ -150,7 +173,7 @@ TABLES: dict[str, dict[str, type[BaseModel]]] = {
 def tag(table: Any) -> str:
     """Return which schema of its kind a table names."""
     name = table.get("name") if isinstance(table, dict) else getattr(table, "name", None)
-    return "FILE.json" if str(name).endswith(".json") else str(name)
+    return next((kind for end, kind in FILES.items() if str(name).endswith(end)), str(name))
 
 
 def _choice(kind: str) -> Any:
@@ -162,9 +185,24 @@ def _positive(default: Any) -> Any:
     return (Annotated[int, Field(ge=1)], default)
 
 
+_OTHER_OPTIM: Any = _choice("optim") | None
+# A part of the run with its own T; `lr`, or a whole `optim`, stands for the run's optimiser.
+StageTable = create_model(
+    "stages",
+    __config__=STRICT,
+    T=_positive(...),
+    epochs=_positive(...),
+    lr=(Annotated[float | None, Field(gt=0)], None),
+    optim=(_OTHER_OPTIM, None),
+    batch_size=(Annotated[int | None, Field(ge=1)], None),
+    ann=(bool, False),
+)
 _KEYS: dict[str, Any] = {
     "name": (str, "custom"),
-    "data": (str, "digits"),
+    "paper": (str, ""),
+    "expected_accuracy": (Annotated[float | None, Field(ge=0, le=1)], None),
+    "undetermined": (tuple[str, ...], ()),
+    "note": (str, ""),
     "T": _positive(4),
     "epochs": _positive(15),
     "stages": (tuple[StageTable, ...], ()),
@@ -180,6 +218,7 @@ _KEYS: dict[str, Any] = {
 }
 Recipe = create_model("Recipe", __config__=STRICT, **_KEYS)
 DEFAULTS = {
+    "data": {"name": "digits"},
     "model": {"name": "digits"},
     "neuron": {"name": "lif"},
     "surrogate": {"name": "triangular"},

@@ -9,6 +9,9 @@ from snnx.training.evaluate import Evaluation
 from snnx.training.loop import Training, data_values
 from snnx.training.rundir import environment
 
+# what a recipe says of itself and a result repeats, where it is said
+OF_RECIPE = ("paper", "expected_accuracy", "undetermined", "note")
+
 
 def result_values(training: Training, test: Evaluation, seconds: float) -> dict[str, Any]:
     """Return result.json: test_accuracy is the share of right answers after the last epoch."""
@@ -31,6 +34,7 @@ def result_values(training: Training, test: Evaluation, seconds: float) -> dict[
         "device": plan.device or described.get("device", "auto"),
         "precision": plan.precision,
         **data_values(training),
+        **{key: plan.config[key] for key in OF_RECIPE if plan.config.get(key)},
         "seconds": seconds,
         "spec_hash": spec_hash(),
         "environment": environment(described),

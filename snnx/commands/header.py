@@ -1,0 +1,55 @@
+"""What `snnx train` prints before a run: its facts, and what its paper left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from snnx.training.loop import Training
+from snnx.training.plan import Stage
+
+
+def facts(training: Training, out: str) -> dict[str, str]:
+    """Return the header of a run."""
+    plan, dataset = training.plan, training.dataset
+    layers = [
+        f"{s.layer}{s.shape[-1]}" if s.op in ("conv2d", "linear") else s.layer
+        for s in training.program.steps
+        if s.op in ("conv2d", "linear") or "neuron" in s.attributes
+    ]
+    shown = "-".join(layers if len(layers) <= 8 else [*layers[:4], "...", *layers[-3:]])
+    T = " then ".join(f"{s.epochs} epochs at {_time(s)}" for s in plan.stages)
+    count = sum(p.size for p in training.program.parameters)
+    described = training.backend.describe()
+    versions = " ".join(f"{k} {v}" for k, v in described.items() if k != "device")
+    device = plan.device or described.get("device", "")
+    return {
+        **published(plan.config),
+        "data": f"{dataset.name} ({dataset.label})  {dataset.size('train')} train  "
+        f"{dataset.size('test')} test",
+        "model": f"{shown}   {T or f'T={plan.steps}'}   {count} parameters",
+        "loss": f"{type(plan.objective).__name__}   {type(plan.optim.default).__name__}   "
+        f"{plan.epochs} epochs of {plan.batch_size}-sample batches",
+        "method": "; ".join(method.describe() for method in plan.methods),
+        "backend": f"{plan.backend}   {versions}   {device}   {plan.precision}   seed {plan.seed}",
+        "out": out,
+    }
+
+
+def _time(stage: Stage) -> str:
+    return "T=1 as an ANN" if stage.ann else f"T={stage.steps}"
+
+
+def published(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the paper whose row a recipe is, the accuracy printed there, and the note."""
+    found = {"paper": config.get("paper", "")}
+    if config.get("expected_accuracy") is not None:
+        found["expected"] = f"{100 * config['expected_accuracy']:.2f} % as published"
+    found["note"] = config.get("note", "")
+    return {key: text for key, text in found.items() if text}
+
+
+def open_choices(config: Mapping[str, Any]) -> list[str]:
+    """Return a line for each value that paper and code leave open, with the choice and why."""
+    lines = [f"  {text}" for text in config.get("undetermined", ())]
+    return ["left open by paper and code, and chosen here:", *lines] if lines else []
