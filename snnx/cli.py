@@ -163,6 +163,10 @@ def plot(
     from snnx.training.rundir import RunDir
 
     folder = RunDir.find(run)
+    if which == "landscape":
+        from snnx.commands.landscape import compute
+
+        compute(folder.path, Screen())
     try:
         paths = plots.main(folder.path, which, format)
     except ValueError as error:
