@@ -1,6 +1,6 @@
 """The reference pages, written from the op table and the docstrings.
 
-python docs/make_reference.py            # write docs/reference/ops.md and docs/reference/layers.md
+python docs/make_reference.py            # write the pages of docs/reference
 python docs/make_reference.py --check    # write nothing; fail where a committed page is out of date
 """
 
@@ -9,18 +9,23 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import json
 import re
 import sys
 import textwrap
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
 
 import snnx
 from snnx import objective, optim, scalars, surrogate
 from snnx.ops import OPS, Op
+from snnx.training.recipe_schema import DEFAULTS, TABLES, Recipe
 
 FOLDER = Path(__file__).parent / "reference"
 SPECIAL = re.compile(r"[*<|\\]|(?<!\w)_|_(?!\w)|\](?=[(\[])")
@@ -206,7 +211,77 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-PAGES: dict[str, Callable[[], str]] = {"ops.md": ops_page, "layers.md": layers_page}
+def recipe_page() -> str:
+    """Return the page of a recipe's keys, from the schema that checks them."""
+    parts = [
+        "# Recipe keys",
+        "Written from the schema by `docs/make_reference.py`. A key without a default must be "
+        "given. How recipes are used is told in [Command line](../cli.md#recipes).",
+        "## The recipe { #recipe }",
+        _keys(Recipe),
+    ]
+    for kind, schemas in TABLES.items():
+        parts.append(f"## [{kind}] {{ #{kind} }}")
+        if kind in DEFAULTS:
+            parts.append(f'The default is `name = "{DEFAULTS[kind]["name"]}"`.')
+        alike: dict[str, list[str]] = {}
+        for name, schema in schemas.items():
+            alike.setdefault(_keys(schema), []).append(name)
+        for keys, names in alike.items():
+            parts += [f"### {', '.join(map(_code, names))} {{ #{kind}-{_anchor(names[0])} }}", keys]
+    return "\n\n".join(parts) + "\n"
+
+
+def _anchor(name: str) -> str:
+    return name.replace(".", "-")
+
+
+def _keys(schema: type[BaseModel]) -> str:
+    rows = []
+    for name, field in schema.model_fields.items():
+        if name == "name" and schema is not Recipe:
+            continue
+        if name in TABLES and schema is Recipe:
+            rows.append((_code(name), f"a name or a table, [see below](#{name})", ""))
+        else:
+            default = "" if field.is_required() else _toml(field.get_default())
+            rows.append((_code(name), _type(field.annotation), default))
+    return _table(("key", "type", "default"), rows) if rows else "It has no keys but its name."
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return _code(json.dumps(value if isinstance(value, tuple | int | float | str) else {}))
+
+
+def _type(hint: Any) -> str:
+    """Return a type as a writer of TOML calls it."""
+    words = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+    words |= {type(None): "", Any: "any"}
+    if hint in words:
+        return words[hint]
+    if get_origin(hint) is Annotated:
+        return _type(get_args(hint)[0])
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(filter(None, map(_type, get_args(hint)))))
+    if get_origin(hint) is Literal:
+        return ", ".join(_code(json.dumps(value)) for value in get_args(hint))
+    if get_origin(hint) in (tuple, list):
+        inner = [_type(a) for a in get_args(hint) if a is not ...]
+        return f"list of {', '.join(dict.fromkeys(inner))}"
+    if get_origin(hint) is dict:
+        return "table of tables" if len(get_args(hint)) == 2 else "table"
+    if inspect.isclass(hint) and issubclass(hint, BaseModel):
+        return "table of " + ", ".join(map(_code, hint.model_fields))
+    return getattr(hint, "__name__", str(hint))
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "ops.md": ops_page,
+    "layers.md": layers_page,
+    "recipe.md": recipe_page,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
