@@ -14,20 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from snnx.ops import Tolerance
 from snnx_conformance.case import Outcome
 
 Arrays = Mapping[str, np.ndarray]
-
-# Whole networks in float32: a forward of about ten ops, and gradients back through them.
-NETWORK = Tolerance(1e-5, 1e-4)
-# Ten optimiser steps in smooth mode.
-TRAINING = 1e-4
-# Teacher-forced runs: which spikes may be left out, and how many of them.
-EXCLUDED_SHARE = 1e-4
-# Free runs: flips at most this many times those of float32 against float64 on one backend, plus.
-FLIP_FACTOR = 10.0
-FLIP_FLOOR = 1e-5
 
 
 @dataclass(slots=True)

@@ -15,15 +15,13 @@ import numpy as np
 
 from snnx.backend import Backend, Session, load_backend
 from snnx.mode import EVAL
+from snnx.ops.levels import FIRST_FLIP, FLIP_FACTOR, FLIP_FLOOR
 from snnx_conformance.case import Case, Outcome, lacking, reproduce
-from snnx_conformance.compare import FLIP_FACTOR, FLIP_FLOOR, Comparison
+from snnx_conformance.compare import Comparison
 from snnx_conformance.reference import nets, oracle, program_of, session_of
 from snnx_conformance.zoo import ZooNet, drifting
 
 SEEDS = 16
-# How far from threshold a first flip may lie, relative to the largest potential of its layer. The
-# networks here are built to lose three digits by cancellation.
-FIRST_FLIP = 3e-4
 
 Spikes = dict[str, np.ndarray]
 

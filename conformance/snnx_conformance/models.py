@@ -21,9 +21,10 @@ from snnx.backend import Backend
 from snnx.mode import Mode
 from snnx.ops import OPS
 from snnx.ops._cases import generator
+from snnx.ops.levels import EXCLUDED_SHARE, NETWORK
 from snnx_conformance import free
 from snnx_conformance.case import Case, Outcome, lacking, reproduce
-from snnx_conformance.compare import EXCLUDED_SHARE, NETWORK, Comparison
+from snnx_conformance.compare import Comparison
 from snnx_conformance.ops import number_scales, round_to
 from snnx_conformance.reference import (
     COUNTERS,

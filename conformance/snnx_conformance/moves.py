@@ -19,10 +19,11 @@ import numpy as np
 from snnx import checkpoint
 from snnx.backend import Backend, Session, Snapshot
 from snnx.mode import train_mode
+from snnx.ops.levels import NETWORK, TRAINING
 from snnx.optim import Adam, Optim
 from snnx.program import flatten
 from snnx_conformance.case import Case, Outcome, lacking, reproduce
-from snnx_conformance.compare import NETWORK, TRAINING, Comparison
+from snnx_conformance.compare import Comparison
 from snnx_conformance.reference import SMOOTH, program_of, session_of
 from snnx_conformance.training import ROUNDED, ROUNDED_STEPS, prove, rounded_session
 from snnx_conformance.zoo import ZooNet, zoo

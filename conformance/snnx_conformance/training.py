@@ -17,11 +17,12 @@ import numpy as np
 
 from snnx.backend import Backend, Batch, Session, Snapshot, load_backend
 from snnx.mode import EVAL
+from snnx.ops.levels import TRAINING
 from snnx.optim import SGD, Adam, Optim, RoundedSGD
 from snnx.program import Program, flatten
 from snnx_conformance.case import Case, Outcome, lacking, reproduce
 from snnx_conformance.certificate import certify_update
-from snnx_conformance.compare import TRAINING, Comparison
+from snnx_conformance.compare import Comparison
 from snnx_conformance.exact import OBJECTIVE, certify
 from snnx_conformance.exact_nets import ExactNet, make
 from snnx_conformance.reference import SMOOTH, oracle, program_of, session_of

@@ -12,7 +12,8 @@ from snnx import checkpoint
 from snnx.backend import load_backend
 from snnx.data import Batches, load
 from snnx.mode import train_mode
-from snnx_conformance.free import FIRST_FLIP, first_flip
+from snnx.ops.levels import FIRST_FLIP
+from snnx_conformance.free import first_flip
 
 pytest.importorskip("torch")
 pytest.importorskip("mlx.core")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from snnx import LIF, Chain, Dial, Dspike, Input, Learned, Neuron, Triangular, flatten
-from snnx.ops.neuron import NEURON, operations
 from snnx.lower import forward_lines, reverse_lines
+from snnx.ops.neuron import NEURON, operations
 from snnx.trace import OPERATIONS
 
 

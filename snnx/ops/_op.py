@@ -138,7 +138,14 @@ MEANING = (  # what the ops compute with, besides their own files
     "snnx.ops._windows",
     "snnx.ops._xp",
 )
-DRAWN = ("snnx.ops._cases", "snnx.ops._neuron_samples")  # what the cases are made with
+DRAWN = (  # what the cases are made with, and the tolerances of the levels above the ops
+    "snnx.ops._cases",
+    "snnx.ops._neuron_cases",
+    "snnx.ops._neuron_samples",
+    "snnx.ops._rate_samples",
+    "snnx.ops._recurrent_samples",
+    "snnx.ops.levels",
+)
 
 
 def op_table_hash(ops: Mapping[str, Op], cases: bool = True) -> str:
