@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from snnx.ops._op import Array, Arrays, Attributes, Op, Sample, Tolerance
 from snnx.lower import evaluate, forward_lines, reverse_lines
+from snnx.ops._op import Array, Arrays, Attributes, Op, Sample, Tolerance
 from snnx.trace import Lines, Trace
 
 

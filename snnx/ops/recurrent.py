@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from snnx.lower import evaluate, forward_lines, reverse_lines
 from snnx.ops._op import Array, Arrays, Attributes, Op, Sample
 from snnx.ops.neuron import (
     TOLERANCE,
@@ -27,7 +28,6 @@ from snnx.ops.neuron import (
     stacked,
     sum_to,
 )
-from snnx.lower import evaluate, forward_lines, reverse_lines
 from snnx.trace import Trace
 
 
