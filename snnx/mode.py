@@ -27,6 +27,7 @@ class Mode:
 
 
 EVAL = Mode()
+NORMS = ("batch_norm", "rate_block")  # ops with statistics of the batch
 
 
 def train_mode(program: Program) -> Mode:
@@ -55,7 +56,7 @@ def op_attributes(step: Step, run: Run, length: int) -> dict[str, Any]:
     An input of length 1 under T > 1 is static: it stands for T equal steps.
     """
     mode, attributes = run.mode, dict(step.attributes)
-    if step.op == "batch_norm":
+    if step.op in NORMS:
         repeat = run.steps if length < run.steps else 1
         attributes |= {"mode": mode.norm, "repeat": repeat, "copies": run.copies}
     if "neuron" in attributes:

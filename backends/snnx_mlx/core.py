@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from snnx.array_layer import ArrayLayer
-from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
+from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
 from snnx.program import Parameter, Program, Step
 from snnx_mlx import draws
 from snnx_mlx.arrays import custom_op
@@ -155,7 +155,7 @@ def _array_layer(layer: ArrayLayer, inputs: Arrays) -> mx.array:
 def _keep(step: Step, outputs: Arrays, result: Result) -> None:
     if step.states:
         result.state[step.path] = tuple(outputs[f"state.{name}"] for name, _ in step.states)
-    if step.op == "batch_norm":
+    if step.op in NORMS:
         for name in ("running_mean", "running_var"):
             result.statistics[step.inputs[name]] = outputs[name]
     for name in ("spike", "potential"):

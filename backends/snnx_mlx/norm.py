@@ -95,11 +95,11 @@ def batch_norm(
     else:
         y, mean, var, _ = _normalise(eps, scale, copies)(x, weight, bias)
         if mode == "batch" and copies == 1:
-            running = _moved(x, mean, var, running, attributes)
+            running = moved(x, mean, var, running, attributes)
     return {"y": y, "running_mean": running[0], "running_var": running[1]}
 
 
-def _moved(
+def moved(
     x: mx.array, mean: mx.array, var: mx.array, running: list[mx.array], attrs: Mapping[str, Any]
 ) -> list[mx.array]:
     """Return the running statistics after this batch: the variance unbiased, without gradient."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import mlx.core as mx
 
-from snnx.ops.quantize_weight import levels
-from snnx_mlx import losses, norm, pooling, rates, recurrent, sequence, updates
+from snnx_mlx import losses, norm, pooling, rate_block, rates, recurrent, sequence, updates
 from snnx_mlx.arrays import custom_op, nested_sum
+from snnx_mlx.quantize import quantized
 
 Arrays = Mapping[str, mx.array]
 Attributes = Mapping[str, Any]
@@ -38,17 +38,6 @@ def _biased(y: mx.array, inputs: Arrays) -> Outputs:
 def quantize_weight(inputs: Arrays, attributes: Attributes) -> Outputs:
     """Round a weight to its levels; the gradient passes straight through."""
     return {"y": quantized(inputs["weight"], attributes["bits"])}
-
-
-def quantized(weight: mx.array, bits: int | None) -> mx.array:
-    """Return the weight on its grid, with the weight's own gradient."""
-    if bits is None:
-        return weight
-    q, fixed = float(levels(bits)), mx.stop_gradient(weight)
-    step = mx.max(mx.abs(fixed)) / q
-    step = mx.where(step > 0.0, step, mx.ones_like(step))
-    # the difference is exactly 0 and carries the gradient
-    return step * mx.clip(mx.round(fixed / step), -q, q) + (weight - fixed)
 
 
 def conv2d(inputs: Arrays, attributes: Attributes) -> Outputs:
@@ -111,6 +100,7 @@ RULES: dict[str, Rule] = {
     "recurrent": recurrent.recurrent,
     "rate_neuron": rates.rate_neuron,
     "rate_mapping": rates.rate_mapping,
+    "rate_block": rate_block.rate_block,
     "readout": losses.readout,
     "sdt_loss": losses.sdt_loss,
     "tet_loss": losses.tet_loss,

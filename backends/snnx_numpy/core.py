@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from snnx import random
-from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
+from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
 from snnx.ops import OPS
 from snnx.program import Parameter, Program, Step
 
@@ -147,7 +147,7 @@ def _draw(
 def _keep(step: Step, outputs: Mapping[str, np.ndarray], result: Result) -> None:
     if step.states:
         result.state[step.path] = tuple(outputs[f"state.{name}"] for name, _ in step.states)
-    if step.op == "batch_norm":
+    if step.op in NORMS:
         for name in ("running_mean", "running_var"):
             result.statistics[step.inputs[name]] = outputs[name]
     for name in ("spike", "potential"):

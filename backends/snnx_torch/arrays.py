@@ -65,9 +65,13 @@ def canonical_view(weight: Tensor) -> Tensor:
     return weight.permute(0, 2, 3, 1)
 
 
+CONVOLVE = ("conv2d", "rate_block")  # ops with a weight of 4 axes, where it has so many
+
+
 def conv_paths(program: Program) -> frozenset[str]:
     """Return the paths of the convolution weights."""
-    return frozenset(s.inputs["weight"] for s in program.steps if s.op == "conv2d")
+    weights = {s.inputs["weight"] for s in program.steps if s.op in CONVOLVE}
+    return frozenset(p.path for p in program.parameters if p.path in weights and len(p.shape) == 4)
 
 
 def parameters_in(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
+from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
 from snnx.program import Parameter, Program, Step
 from snnx.random import key_hash
 from snnx_torch import draws
@@ -216,7 +216,7 @@ def _outputs(
     item: Play, inputs: dict[str, Any], steps: int, low: torch.dtype | None
 ) -> dict[str, Tensor]:
     attributes = item.attributes
-    if item.op == "batch_norm":
+    if item.op in NORMS:
         attributes = {**attributes, "repeat": steps if inputs["x"].shape[0] < steps else 1}
     elif "plan" in attributes:
         attributes = {**attributes, "steps": steps}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,33 +61,39 @@ class Net(nn.Module):
         tensors = parameters_in(program, parameters, dtype, device)
         stats = initial_statistics(program)
         buffers = {k: to_tensor(v, dtype, device) for k, v in stats.items()}
+        left = dict.fromkeys([*tensors, *buffers])
         for step in program.steps:
-            own = {
-                ref.removeprefix(f"{step.path}."): ref
-                for ref in step.inputs.values()
-                if ref.startswith(f"{step.path}.") and (ref in tensors or ref in buffers)
-            }
+            own = [n for n in step.inputs.values() if n in left and n.startswith(f"{step.path}.")]
             if own:
-                self._hold(step, own, tensors, buffers)
+                direct = {n.removeprefix(f"{step.path}."): tensors[n] for n in own if n in tensors}
+                self._hold(step.path, _holder(step, direct), own, tensors, buffers)
+            for name in own:
+                del left[name]
+        for layer in dict.fromkeys(name.rpartition(".")[0] for name in left):
+            own = [n for n in left if n.rpartition(".")[0] == layer]  # of a step that is merged
+            self._hold(layer, Numbers(), own, tensors, buffers)
         start = pack({**dict.fromkeys(COUNTERS, 0), **program.dials}, self.dial_names, device)
         self.register_buffer("_dials", start, persistent=False)
         project(program, dict(self.named_parameters()))
         self.eval()
 
     def _hold(
-        self, step: Step, own: Mapping[str, str], tensors: Any, buffers: Mapping[str, Tensor]
+        self,
+        path: str,
+        leaf: nn.Module,
+        own: Sequence[str],
+        tensors: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
     ) -> None:
-        direct = {name: tensors[ref] for name, ref in own.items() if ref in tensors}
-        *above, last = step.path.split(".")
+        *above, last = path.split(".")
         parent: nn.Module = self
         for part in above:
             if part not in parent._modules:
                 parent.add_module(part, Numbers())
             parent = parent.get_submodule(part)
-        leaf = _holder(step, direct)
         parent.add_module(last, leaf)
-        for name, ref in own.items():
-            *inner, short = name.split(".")
+        for ref in own:
+            *inner, short = ref.removeprefix(f"{path}.").split(".")
             place = leaf
             for part in inner:
                 if part not in place._modules:

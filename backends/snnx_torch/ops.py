@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnx.ops.quantize_weight import levels
 from snnx_torch import losses
+from snnx_torch.quantize import quantized
+from snnx_torch.rate_block import rate_block
 from snnx_torch.rates import rate_mapping, rate_neuron
 from snnx_torch.recurrent import recurrent
 from snnx_torch.sequence import sequence
@@ -48,17 +49,6 @@ def poisson(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
 
 def quantize_weight(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
     return {"y": quantized(inputs["weight"], attributes["bits"])}
-
-
-def quantized(weight: Tensor, bits: int | None) -> Tensor:
-    """Return the weight on its grid, with the weight's own gradient; see `quantize_weight`."""
-    if bits is None:
-        return weight
-    q, fixed = float(levels(bits)), weight.detach()
-    step = fixed.abs().amax() / q
-    step = torch.where(step > 0.0, step, torch.ones_like(step))
-    # the difference is exactly 0 and carries the gradient
-    return step * torch.round(fixed / step).clamp(-q, q) + (weight - fixed)
 
 
 def conv2d(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
@@ -225,6 +215,7 @@ RULES: dict[str, Rule] = {
     "recurrent": recurrent,
     "rate_neuron": rate_neuron,
     "rate_mapping": rate_mapping,
+    "rate_block": rate_block,
     "readout": losses.readout,
     "sdt_loss": losses.sdt_loss,
     "tet_loss": losses.tet_loss,

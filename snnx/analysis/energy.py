@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snnx.analysis.operations import operations
+from snnx.analysis.operations import operations, product_kind
 from snnx.analysis.rates import first_batches
 from snnx.backend import Session
 from snnx.data.arrays import Split
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 ADD_PJ = 0.9
 MULTIPLY_PJ = 4.6
-PRODUCTS = ("conv2d", "linear", "recurrent")
 KEEPERS = ("flatten", "dropout")  # what passes spikes on one by one
 
 Floats = NDArray[np.float64]
@@ -66,10 +65,11 @@ def fan_out(program: Program, step: Step) -> Floats:
 
     Raises: ValueError for a step that multiplies nothing.
     """
-    if step.op not in PRODUCTS:
-        raise ValueError(f"fan_out: step {step.path} is {step.op}; give one of {PRODUCTS}")
+    kind = product_kind(program, step)
+    if kind is None:
+        raise ValueError(f"fan_out: step {step.path} is {step.op}, which multiplies by no weight")
     shape = program.edges[step.inputs["x"]].shape
-    if step.op != "conv2d":
+    if kind != "conv2d":
         return np.full(shape, float(step.shape[-1]))
     kernel = program.parameter(step.inputs["weight"]).shape[1:3]
     stride, padding = step.attributes["stride"], step.attributes["padding"]
@@ -164,7 +164,7 @@ def measure_energy(
     unknown = [c.path for c in operations(program) if c.macs is None]
     if unknown:
         raise ValueError(f"measure_energy: layers {unknown} do not tell their macs; define them")
-    products = [s for s in program.steps if s.op in PRODUCTS]
+    products = [s for s in program.steps if product_kind(program, s) is not None]
     sources = {s.path: spike_sources(program, s.inputs["x"]) for s in products}
     own = [s.path for s in products if s.op == "recurrent"]
     taps = sorted({edge for found in sources.values() for edge in found or ()} | {*own})

@@ -40,6 +40,14 @@ def operations(program: Program) -> tuple[StepOperations, ...]:
     return tuple(_count(program, step, counted) for step in program.steps)
 
 
+def product_kind(program: Program, step: Step) -> str | None:
+    """Return "conv2d", "linear" or "recurrent" for a step that multiplies by weights, else None."""
+    if step.op == "rate_block":
+        rank = len(program.parameter(step.inputs["weight"]).shape)
+        return "conv2d" if rank == 4 else "linear"
+    return step.op if step.op in ("conv2d", "linear", "recurrent") else None
+
+
 def total_macs(counts: tuple[StepOperations, ...]) -> int | None:
     """Return the MACs of all steps, or None where those of some step are not known."""
     known = [c.macs for c in counts if c.macs is not None]
@@ -51,16 +59,17 @@ def _count(program: Program, step: Step, counted: set[str]) -> StepOperations:
     size = sum(p.size for path, p in own.items() if path not in counted)
     counted.update(own)
     macs: int | None = 0
-    if step.op == "conv2d":
+    kind = product_kind(program, step)
+    if kind == "conv2d":
         macs = math.prod(step.shape) * math.prod(own[step.inputs["weight"]].shape[1:])
-    elif step.op == "linear":
+    elif kind == "linear":
         macs = own[step.inputs["weight"]].size
-    elif step.op == "recurrent":
+    elif kind == "recurrent":
         macs = own[step.inputs["feedback"]].size
     elif step.op == "array_layer":
         macs = step.attributes["layer"].macs(program.edges[step.inputs["x"]].shape)
     edge = program.edges.get(step.inputs.get("x", ""))
-    binary = step.op in ("conv2d", "linear") and edge is not None and edge.binary
+    binary = kind in ("conv2d", "linear") and edge is not None and edge.binary
     if step.op == "recurrent":
         binary = program.edges[step.output].binary
     layer = step.layer or step.op

@@ -15,6 +15,7 @@ from snnx.methods.method import Method
 from snnx.methods.rewrite import layers_in, replace_layers, with_weight_bits
 from snnx.neurons import LIF, Neuron
 from snnx.objective import SDT, TET, Objective
+from snnx.passes import merge_rate_blocks
 from snnx.program import Program
 from snnx.spiking import DSR, Recurrent
 
@@ -52,6 +53,11 @@ class DSRMethod(Method):
     has 0.001) or dt (LIF) unless given. learned False keeps every threshold where it begins.
     weight_bits rounds the weights, straight through (the paper: 8 and 4).
 
+    backward "released" is ordinary differentiation of what lies between DSR layers; "means" gives
+    the same gradients from means over time and a covariance, wherever a product and its norm stand
+    alone between DSR layers (`snnx.passes.merge_rate_blocks`), and keeps there what does not grow
+    with T; "cheap" drops the covariance, which is another algorithm.
+
     A model that ends with Linear gets batch norm and a DSR layer after it; the loss is the cross
     entropy of the output's rate, weighted as the mapping is (LIF: SDT with decay exp(-dt/tau)). The
     thresholds are under the weight decay of the optimiser, as the paper's regulariser.
@@ -77,6 +83,7 @@ class DSRMethod(Method):
     kappa: float | None = None
     learned: bool = True
     weight_bits: int | None = None
+    backward: Literal["released", "means", "cheap"] = "released"
 
     def for_steps(self, steps: int) -> DSRMethod:
         """Return the method with the numbers of the paper's Table 5 where none are given."""
@@ -167,6 +174,12 @@ class DSRMethod(Method):
                 f"method dsr: {name} weights the steps of the output by decay {weight}, the "
                 f"mapping of the layers by {self.decay}; use objective sdt without a decay"
             )
+
+    def program(self, program: Program) -> Program:
+        """Return the program with blocks that differentiate by means over time, if asked for."""
+        if self.backward == "released":
+            return program
+        return merge_rate_blocks(program, covariance=self.backward == "means")
 
     def from_ann(self, training: Training, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot with thresholds at a percentile of what the ANN's ReLUs take in."""

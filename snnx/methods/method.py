@@ -11,6 +11,7 @@ from snnx.optim import Optim
 
 if TYPE_CHECKING:
     from snnx.backend import Snapshot
+    from snnx.program import Program
     from snnx.training.loop import Training
 
 
@@ -57,6 +58,10 @@ class Method:
         called again where a run is resumed in the middle of an epoch. In a stage that trains an
         ANN the program has no neurons, and so none of their dials.
         """
+
+    def program(self, program: Program) -> Program:
+        """Return the program that is trained, after passes of the method; parameters stay."""
+        return program
 
     def from_ann(self, training: Training, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot of the spiking network with what the trained ANN tells of it.

@@ -25,6 +25,7 @@ from snnx.ops.neuron import NEURON
 from snnx.ops.poisson import POISSON
 from snnx.ops.project import PROJECT
 from snnx.ops.quantize_weight import QUANTIZE_WEIGHT
+from snnx.ops.rate_block import RATE_BLOCK
 from snnx.ops.rate_mapping import RATE_MAPPING
 from snnx.ops.rate_mse_loss import RATE_MSE_LOSS
 from snnx.ops.rate_neuron import RATE_NEURON
@@ -49,7 +50,7 @@ _LAYERS = (
     DROPOUT,
     QUANTIZE_WEIGHT,
 )
-_NEURONS = (NEURON, RECURRENT, RATE_NEURON, RATE_MAPPING)
+_NEURONS = (NEURON, RECURRENT, RATE_NEURON, RATE_MAPPING, RATE_BLOCK)
 _LOSSES = (READOUT, SDT_LOSS, TET_LOSS, RATE_MSE_LOSS, MSE_LOSS)
 _UPDATES = (SGD_UPDATE, ADAM_UPDATE, ADAMW_UPDATE, ROUNDED_SGD_UPDATE, PROJECT)
 

@@ -40,7 +40,7 @@ MODES = ("batch", "frozen_batch", "running")
 def forward(xp: Any, inputs: Arrays, attrs: Attributes) -> dict[str, Array]:
     """Return y and the running statistics after this batch."""
     weight = attrs.get("scale", 1.0) * inputs["weight"]
-    xhat, _, mean, var = _normalised(xp, inputs, attrs)
+    xhat, _, mean, var = normalised(xp, inputs, attrs)
     x, running_mean, running_var = inputs["x"], inputs["running_mean"], inputs["running_var"]
     if attrs["mode"] == "batch" and attrs.get("copies", 1) == 1:
         momentum, count = attrs.get("momentum", 0.1), _count(x, attrs)
@@ -62,7 +62,7 @@ def vjp(
 ) -> dict[str, Array]:
     """Return the gradients of x, weight and bias."""
     scale, x = attrs.get("scale", 1.0), inputs["x"]
-    xhat, inverse, _, _ = _normalised(xp, inputs, attrs)
+    xhat, inverse, _, _ = normalised(xp, inputs, attrs)
     g = xp.reshape(cotangents["y"], tuple(xhat.shape))
     g_xhat = g * xhat
     inner = g
@@ -98,7 +98,7 @@ def fold(
     return weight * along, beta + ((0.0 - mean) if bias is None else (bias - mean)) * factor
 
 
-def _normalised(xp: Any, inputs: Arrays, attrs: Attributes) -> tuple[Array, Array, Array, Array]:
+def normalised(xp: Any, inputs: Arrays, attrs: Attributes) -> tuple[Array, Array, Array, Array]:
     """Return xhat [T, copies, rest, C], 1 / sqrt(var + eps), mean and variance."""
     mode, copies = attrs["mode"], attrs.get("copies", 1)
     if mode not in MODES:

@@ -1,3 +1,4 @@
 """Passes: functions from a program to a program, each tested against the program it was given."""
 
 from snnx.passes.fold import fold_norm as fold_norm
+from snnx.passes.rate_blocks import merge_rate_blocks as merge_rate_blocks

@@ -102,6 +102,8 @@ class Plan:
     def program(self) -> Program:
         """Return the model's program, checked against the optimiser's groups."""
         program = flatten(self.model)
+        for method in self.methods:
+            program = method.program(program)
         self.optim.check(program)
         return program
 
