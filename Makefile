@@ -3,6 +3,7 @@
 #   make train      the quick start: train on the embedded digits with the backend that fits
 #   make test       everything that must pass: lint, types, tests, conformance, wheel
 #   make quick      lint and the quick tests
+#   make docs       write the reference and build the site into site/
 #   make equivalence   the ten-seed test that both backends reach the same accuracy
 #   make clean      remove .venv and what the tools left
 #
@@ -14,7 +15,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train test quick lint types equivalence clean
+.PHONY: help train test quick lint types docs equivalence clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -65,6 +66,10 @@ $(VENV)/.test: pyproject.toml $(VENV)/constraints.txt
 	$(PIP_INSTALL) -e '.[torch,mlx,data,test]'
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml $(VENV)/constraints.txt
+	$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
+
 train: $(VENV)/.train
 	$(BIN)/snnx train $(ARGS)
 
@@ -83,9 +88,14 @@ test: lint types
 	$(ONE_THREAD) $(BIN)/snnx conform --backends numpy,torch,mlx
 	$(ONE_THREAD) $(BIN)/python conformance/tests/wheel_test.py
 
+docs: $(VENV)/.docs
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/zensical build --clean
+	@echo "open site/index.html"
+
 equivalence: $(VENV)/.test
 	$(BIN)/python -m snnx_conformance.equivalence
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -110,12 +110,12 @@ def _op(op: Op) -> str:
     ]
     if op.differentiable and not op.smooth:
         facts.append(("vjp", "is not the derivative of the forward; see what checks it above"))
-    rows = [(d, f"{t.forward:.2g}", f"{t.gradient:.2g}") for d, t in op.tolerance.items()]
+    allowed = (
+        f"{dtype} {t.forward:.2g}, gradients {t.gradient:.2g}" for dtype, t in op.tolerance.items()
+    )
+    facts.append(("tolerance", "; ".join(allowed)))
     heading = f"## {op.name} {{ #{op.name} }}"
-    parts = [heading, prose(_text(op)), _table(("", ""), facts)]
-    if rows:
-        parts.append(_table(("tolerance", "forward", "gradient"), rows))
-    return "\n\n".join(parts)
+    return "\n\n".join([heading, prose(_text(op)), _table(("", ""), facts)])
 
 
 def layers_page() -> str:
@@ -228,7 +228,7 @@ def recipe_page() -> str:
         for name, schema in schemas.items():
             alike.setdefault(_keys(schema), []).append(name)
         for keys, names in alike.items():
-            parts += [f"### {', '.join(map(_code, names))} {{ #{kind}-{_anchor(names[0])} }}", keys]
+            parts += [f"### {', '.join(names)} {{ #{kind}-{_anchor(names[0])} }}", keys]
     return "\n\n".join(parts) + "\n"
 
 
