@@ -80,6 +80,12 @@ def bind(axes: list[str], shape: tuple[int, ...], bound: dict[str, Any]) -> None
         assert bound.setdefault(axis, size) == size, (axis, shape, bound)
 
 
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_op_is_hashed_and_documented_by_its_own_file(op: Op) -> None:
+    assert op.vjp.__module__ == f"snnx.ops.{op.name}"
+    assert op.documentation
+
+
 @pytest.mark.parametrize(("op", "sample"), CASES)
 def test_shapes_follow_the_signature(op: Op, sample: Sample) -> None:
     outputs, gradients = run(op, sample, np)

@@ -99,7 +99,7 @@ class Op:
     @property
     def documentation(self) -> str:
         """The docstring of the module in which the op stands."""
-        return inspect.getdoc(inspect.getmodule(self.forward)) or ""
+        return inspect.getdoc(inspect.getmodule(self.vjp)) or ""
 
     def has_gradient(self, name: str) -> bool:
         """Tell whether the input of that name is differentiable."""
@@ -162,7 +162,7 @@ def op_table_hash(ops: Mapping[str, Op], cases: bool = True) -> str:
     for name in sorted(ops):
         op = ops[name]
         tolerances = {k: (t.forward, t.gradient) for k, t in sorted(op.tolerance.items())}
-        module = inspect.getmodule(op.forward)
+        module = inspect.getmodule(op.vjp)  # a forward may be that of another op
         text = "" if module is None else _code(module)
         row = [name, op.signature, list(op.differentiable), tolerances, text]
         digest.update(json.dumps(row, sort_keys=True).encode())
