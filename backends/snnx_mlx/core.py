@@ -86,6 +86,8 @@ def run(
             inputs["spike"] = impose[step.path]
         if precision == "bf16" and step.op in ("conv2d", "linear"):
             inputs = {k: v.astype(mx.bfloat16) for k, v in inputs.items()}
+        elif precision == "bf16" and step.op == "rate_block":  # it rounds its weights itself
+            inputs["x"] = inputs["x"].astype(mx.bfloat16)
         if step.op == "dropout" and purpose is None:
             outputs = {"y": inputs["x"]}
         elif step.op == "array_layer":

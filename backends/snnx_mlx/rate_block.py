@@ -47,7 +47,8 @@ def _block(names: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> Any:
     def forward(*values: mx.array) -> tuple[mx.array, ...]:
         given = dict(zip(names, values, strict=True))
         x, weight = given["x"], given["weight"]
-        z = _product(x, weight, how)
+        low = weight.astype(x.dtype)
+        z = _product(x, low, how).astype(mx.float32)
         z = z + given["bias"] if "bias" in given else z
         mean = given["running_mean"] if running else _over_space(z)
         centred = z - mean
@@ -58,10 +59,12 @@ def _block(names: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> Any:
         steps, decay = x.shape[0], how.get("decay", 1.0)
         powers = [decay ** (steps - 1 - t) for t in range(steps)]
         w = mx.array([p / sum(powers) for p in powers]).reshape(-1, *[1] * (z.ndim - 1))
-        plain, x_mean = mx.mean(xhat, axis=0), mx.mean(x, axis=0, keepdims=True)
+        plain = mx.mean(xhat, axis=0)
+        x_mean = mx.mean(x.astype(mx.float32), axis=0, keepdims=True)
         kept = [inverse, plain, mx.sum(w * xhat, axis=0), x_mean]
         if exact:
-            kept.append(_pull(x - x_mean, weight, xhat - plain, how)[1])
+            about = (x - x_mean).astype(x.dtype), low, (xhat - plain).astype(x.dtype)
+            kept.append(_pull(*about, how)[1].astype(mx.float32))
         return (y, mean, var, *kept)
 
     def backward(values: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
@@ -94,11 +97,11 @@ def _block(names: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> Any:
 def rate_block(
     inputs: Mapping[str, mx.array], attributes: Mapping[str, Any]
 ) -> dict[str, mx.array]:
-    """Return y and the running statistics after this batch; all of it in float32."""
+    """Return y and the running statistics; the product in x's dtype, all else in float32."""
     if attributes.get("copies", 1) != 1:
         raise ValueError("rate_block: statistics per copy are not its own; copies must be 1")
     names = tuple(n for n in NAMES if n in inputs)
-    given = {n: inputs[n].astype(mx.float32) for n in names}
+    given = {n: inputs[n] if n == "x" else inputs[n].astype(mx.float32) for n in names}
     given["weight"] = quantized(given["weight"], attributes.get("bits"))
     options = tuple((n, attributes[n]) for n in STATIC if n in attributes)
     y, mean, var, *_ = _block(names, options)(*given.values())

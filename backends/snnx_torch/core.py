@@ -21,6 +21,9 @@ from snnx_torch.array_layer import array_layer
 from snnx_torch.ops import RULES, Rule
 from snnx_torch.sequence import planned
 
+PRODUCT = ("x", "weight", "bias")
+# the inputs that are 16 bits where activations are; a block rounds its weights itself
+LOWERED = {"conv2d": PRODUCT, "linear": PRODUCT, "rate_block": ("x",)}
 Tensors = Mapping[str, Tensor]
 State = Mapping[str, Any]
 
@@ -38,7 +41,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """One step of the program, ready to run. `low`: 16-bit inputs for convolution and linear."""
+    """One step of the program, ready to run. `lowers`: inputs that are 16 bits where `low` is."""
 
     op: str
     rule: Rule | None
@@ -51,7 +54,7 @@ class Play:
     analog: str | None
     statistics: tuple[tuple[str, str], ...]
     imposed: bool
-    lowers: bool
+    lowers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def prepare(
                 step.inputs.get("analog"),
                 tuple((n, ref) for n, ref in inputs if ref in stats),
                 step.path in how.imposed,
-                low is not None and step.op in ("conv2d", "linear"),
+                LOWERED.get(step.op, ()) if low is not None else (),
             )
         )
     transforms = tuple((p.path, _transform(p)) for p in program.parameters)
@@ -221,8 +224,8 @@ def _outputs(
     elif "plan" in attributes:
         attributes = {**attributes, "steps": steps}
     if item.rule is not None:
-        if item.lowers and low is not None:
-            inputs = {name: v.to(low) for name, v in inputs.items()}
+        if low is not None:
+            inputs = {n: v.to(low) if n in item.lowers else v for n, v in inputs.items()}
         return item.rule(inputs, attributes)
     if item.op == "array_layer":
         return array_layer(attributes["layer"], inputs)

@@ -51,20 +51,23 @@ class RateBlock(torch.autograd.Function):
     """apply(attributes, x, weight, bias, norm_weight, norm_bias, running_mean, running_var).
 
     Returns y, and the mean and biased variance that normalised it. Keeps means over time and a
-    covariance, whatever the number of steps.
+    covariance, whatever the number of steps. The product is in x's dtype, all else in float32.
     """
 
     @staticmethod
     def forward(ctx: Any, attributes: dict[str, Any], x: Tensor, *rest: Any) -> Any:
         weight, bias, norm_weight, norm_bias, running_mean, running_var = rest
+        dtype = wide(x.dtype)
+        low = weight.to(x.dtype)
+        low_bias = None if bias is None else bias.to(x.dtype)
         if weight.dim() == 2:
-            z = F.linear(x, weight, bias)
+            z = F.linear(x, low, low_bias)
         else:
             stride, padding, groups = _how(attributes)
-            z = F.conv2d(_images(x), weight, bias, stride, padding, 1, groups)
+            z = F.conv2d(_images(x), low, low_bias, stride, padding, 1, groups)
             z = z.permute(0, 2, 3, 1)
             z = z.reshape(*x.shape[:2], *z.shape[1:])
-        z = z.to(wide(x.dtype))
+        z = z.to(dtype)
         if attributes["mode"] == "running":
             mean, var, centred = running_mean, running_var, z - running_mean
         else:
@@ -80,12 +83,14 @@ class RateBlock(torch.autograd.Function):
         weighted = plain
         if decay != 1.0:
             weighted = (step_weights(xhat, None, decay, xhat.dtype) * xhat).sum(dim=0)
-        x_mean = x.mean(dim=0, keepdim=True)
+        x_mean = x.mean(dim=0, keepdim=True, dtype=dtype)
         covariance = None
         batch = attributes["mode"] != "running"
         if batch and attributes.get("covariance", True) and ctx.needs_input_grad[2]:
-            covariance = _pull(x - x_mean, weight, (xhat - plain).to(x.dtype), attributes, "weight")
+            about = ((x - x_mean).to(x.dtype), low, (xhat - plain).to(x.dtype))
+            covariance = _pull(*about, attributes, "weight").to(dtype)
         ctx.attributes, ctx.shape, ctx.biased = attributes, x.shape, bias is not None
+        ctx.dtype = x.dtype
         ctx.save_for_backward(x_mean, weight, norm_weight, inverse, plain, weighted, covariance)
         ctx.mark_non_differentiable(mean, var)
         return y.to(x.dtype), mean.clone(), var.clone()
@@ -106,13 +111,13 @@ class RateBlock(torch.autograd.Function):
         into = factor * (centred - plain * c)
         g_x = g_weight = None
         if ctx.needs_input_grad[1]:
-            g = (factor * (centred - weighted * c) / steps).to(x_mean.dtype)[None]
-            g_x = _pull(x_mean, weight, g, attributes, "x").expand(ctx.shape)
+            g = (factor * (centred - weighted * c) / steps)[None]
+            g_x = _pull(x_mean, weight, g, attributes, "x").to(ctx.dtype).expand(ctx.shape)
         if ctx.needs_input_grad[2]:
-            g_weight = _pull(x_mean, weight, into.to(x_mean.dtype)[None], attributes, "weight")
+            g_weight = _pull(x_mean, weight, into[None], attributes, "weight")
             if covariance is not None:
                 along = (factor * c / steps).reshape(-1, *[1] * (weight.dim() - 1))
-                g_weight = g_weight - along.to(g_weight.dtype) * covariance
+                g_weight = g_weight - along * covariance
         g_bias = None
         if ctx.biased:  # the norm of a batch takes a bias away
             running = attributes["mode"] == "running"

@@ -138,6 +138,27 @@ def test_weights_of_few_bits_stay_so_in_a_block(backend: str) -> None:
     np.testing.assert_allclose(first[1], first[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_block_computes_in_bfloat16_what_its_ops_do(backend: str) -> None:
+    whole = flatten(net_of("if"))
+    found = []
+    for program in (whole, merge_rate_blocks(whole)):
+        net = snnx.build(program, backend, seed=2, device="cpu", precision="bf16")
+        session = load_backend(backend).session(net, snnx.SDT(), snnx.Optim(), steps=6)
+        taps = ["2", "3.spike"]
+        seen = session.forward(batch(), {}, train_mode(program), taps).taps
+        found.append((seen["2"], session.grads(batch(), {})))
+    (y, (loss, wanted)), (again, (other, grads)) = found
+    assert np.abs(y - again).max() < 0.05  # one ulp of values up to 4
+    assert other == pytest.approx(loss, rel=0.1)
+    cosines = [
+        (g * grads[k]).sum() / np.linalg.norm(g) / np.linalg.norm(grads[k])
+        for k, g in wanted.items()
+        if k.endswith("weight")
+    ]
+    assert min(cosines) > 0.95
+
+
 def test_what_torch_keeps_does_not_grow_with_time() -> None:
     def kept(program: Program, steps: int) -> int:
         net: Any = snnx.build(program, "torch", device="cpu").train()
