@@ -7,7 +7,6 @@ python docs/make_reference.py --check    # write nothing; fail where a committed
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 import re
@@ -91,8 +90,7 @@ def ops_page() -> str:
 
 def _text(op: Op) -> str:
     """Return the docstring of the op's own file."""
-    text = inspect.getdoc(importlib.import_module(f"snnx.ops.{op.name}")) or ""
-    text = text.removeprefix(f"{op.name}: ")
+    text = op.documentation.removeprefix(f"{op.name}: ")
     return text[0].upper() + text[1:]
 
 
