@@ -86,23 +86,34 @@ def _describe(training: Any) -> dict[str, str]:
 
 
 def identity(words: Sequence[str] = ()) -> dict[str, Any]:
-    """Return by what a result is known: the recipe's ops, the hash of their spec, its values."""
+    """Return by what a result is known: the ops it used, the hash of their spec, the run."""
+    from snnx import serial
     from snnx.ops import OPS, op_table_hash
     from snnx.training.recipe import override, read_recipe, resolve
     from snnx.training.recipe_data import open_data
     from snnx.training.recipe_plan import make_plan
 
     resolved = resolve([read_recipe(RECIPE), *(override(word) for word in words)])
-    plan = make_plan(resolved.values, open_data(resolved.values["data"]))
+    dataset = open_data(resolved.values["data"])
+    plan = make_plan(resolved.values, dataset)
     program = plan.program()
     used = {step.op for step in program.steps} | {plan.objective.op, "readout", "project"}
     used |= {plan.optim.rule(p).op for p in program.parameters}
-    values = json.dumps(resolved.values, sort_keys=True, default=str)
+    run = {
+        "model": serial.encode(plan.model),
+        "objective": serial.encode(plan.objective),
+        "optim": serial.encode(plan.optim),
+        "schedule": repr(plan.schedule),
+        "T": plan.steps,
+        "epochs": plan.epochs,
+        "batch_size": plan.batch_size,
+        "data": dataset.hash,
+    }
     return {
         "ops": sorted(used),
         "spec": op_table_hash({name: OPS[name] for name in used}, cases=False),
         "recipe": [RECIPE, *words],
-        "values": hashlib.sha256(values.encode()).hexdigest(),
+        "run": hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest(),
     }
 
 
@@ -117,7 +128,7 @@ def _start(place: Path, names: Sequence[str], words: Sequence[str]) -> dict[str,
     if not place.exists():
         return fresh
     old = json.loads(place.read_text(encoding="utf-8"))
-    for key in ("format", "ops", "spec", "recipe", "values"):
+    for key in ("format", "ops", "spec", "recipe", "run"):
         if old.get(key) != fresh[key]:
             raise ValueError(
                 f"{place}: its {key} is {old.get(key)!r}, now it is {fresh[key]!r}; "
