@@ -236,7 +236,7 @@ def _lists(value: Any) -> Any:
 
 def _explained(error: ValidationError, raw: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     """Return pydantic's findings as sentences with key, value, origin and the nearest key."""
-    known = _known(raw)
+    known = known_keys(raw)
     found = []
     for item in error.errors():
         loc = [str(part) for part in item["loc"]]
@@ -266,7 +266,7 @@ def _explained(error: ValidationError, raw: Mapping[str, Any], origins: Mapping[
     return "; ".join(dict.fromkeys(found))
 
 
-def _known(raw: Mapping[str, Any]) -> list[str]:
+def known_keys(raw: Mapping[str, Any]) -> list[str]:
     """Return every dotted key that the chosen schemas have."""
     names = [name for name in Recipe.model_fields if name not in TABLES]
     for kind, schemas in TABLES.items():

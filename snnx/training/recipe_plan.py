@@ -92,7 +92,7 @@ def _model(values: Mapping[str, Any], dataset: Source) -> Any:
 
 def _optim(table: Mapping[str, Any]) -> Optim:
     options = _options(table)
-    groups, clip = options.pop("groups"), options.pop("clip_norm")
+    groups, clip = options.pop("groups", {}), options.pop("clip_norm", None)
     default: Rule = RULES[table["name"]](**{**options, "lr": Dial("lr", options["lr"])})
     changed = {
         name: replace(default, **{**as_tuples(own), "lr": Dial(f"lr.{name}", own["lr"])})
