@@ -2,20 +2,22 @@
 #
 #   make train      the quick start: train on the embedded digits with the backend that fits
 #   make test       everything that must pass: lint, types, tests, conformance, wheel
+#   make test-long  two optimiser steps of every recipe, small, on torch and on MLX
 #   make quick      lint and the quick tests
 #   make docs       write the reference and build the site into site/
+#   make recipes    three steps of every CIFAR and event recipe at full size: time and memory
 #   make equivalence   the ten-seed test that both backends reach the same accuracy
 #   make clean      remove .venv and what the tools left
 #
 # TORCH overrides the pinned torch, with pip's options if need be: on Linux the default index's
 # torch brings the CUDA libraries (several GB), PyTorch's own index has CPU builds:
 #   make train TORCH="torch --index-url URL"
-# PYTHON names the interpreter that makes .venv; ARGS goes to `snnx train`.
+# PYTHON names the interpreter that makes .venv; ARGS goes to `snnx train`, or to `make recipes`.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train test quick lint types docs equivalence clean
+.PHONY: help train test test-long recipes quick lint types docs equivalence clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -81,12 +83,18 @@ types: $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 quick: lint
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 -m "not slow and not long"
 
 test: lint types
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 -m "not long"
 	$(ONE_THREAD) $(BIN)/snnx conform --backends numpy,torch,mlx
 	$(ONE_THREAD) $(BIN)/python conformance/tests/wheel_test.py
+
+test-long: $(VENV)/.test
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 -m long
+
+recipes: $(VENV)/.test
+	$(BIN)/python benchmarks/recipes.py $(ARGS)
 
 docs: $(VENV)/.docs
 	$(BIN)/python docs/make_reference.py
