@@ -1,0 +1,191 @@
+"""What the scripts of this folder share: a growing record, statistics, pages, pictures.
+
+    python benchmarks/reproduce/CLAIM.py            take the runs that are missing, write the page
+    python benchmarks/reproduce/CLAIM.py --page     write table and figure from the record again
+
+A record is benchmarks/results/reproduce-CLAIM.json; the page is docs/reproduction/CLAIM.md with
+CLAIM.svg beside it. A run that is in the record is not taken again, so a stopped script goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import snnx
+from snnx.analysis.style import new_figure, save, styled
+from snnx.backend import load_backend
+from snnx.data import Dataset
+from snnx.training.rundir import environment
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ROOT / "docs" / "reproduction"
+
+Values = dict[str, Any]
+
+
+class Record:
+    """The runs of one claim under one set of settings, kept in a JSON file after every run."""
+
+    def __init__(self, claim: str, settings: Values | None = None, backend: str = "torch") -> None:
+        self.claim, self.backend = claim, backend
+        self.path = RESULTS / f"reproduce-{claim}.json"
+        wanted = json.loads(json.dumps(settings))
+        if self.path.exists():
+            self.values: Values = json.loads(self.path.read_text("utf-8"))
+            if settings is not None and self.values["settings"] != wanted:
+                raise SystemExit(
+                    f"{self.path} holds runs with other settings than the script's; "
+                    "move it away to begin anew, or give the script its settings back"
+                )
+        elif settings is None:
+            raise SystemExit(f"{self.path} does not exist; run the script without --page first")
+        else:
+            self.values = {"claim": claim, "settings": wanted, "runs": {}}
+
+    @property
+    def settings(self) -> Values:
+        """What the runs were taken with."""
+        return self.values["settings"]
+
+    @property
+    def runs(self) -> dict[str, Values]:
+        """What each run gave, by its key."""
+        return self.values["runs"]
+
+    def run(self, key: str, take: Callable[[], Values]) -> None:
+        """Take a run that the record lacks, and keep it."""
+        if key in self.runs:
+            return
+        here = _environment(self.backend)
+        known = self.values.setdefault("environment", here)
+        if known["backend"] != here["backend"]:
+            raise SystemExit(
+                f"{self.path} was begun with {known['backend']}, and this is {here['backend']}; "
+                "one record has one of them"
+            )
+        began = time.monotonic()
+        found = take()
+        self.runs[key] = {**found, "seconds": round(time.monotonic() - began, 1)}
+        self.keep()
+        print(f"{self.claim}: {key}: {self.runs[key]['seconds']} s", flush=True)
+
+    def note_data(self, data: Dataset) -> None:
+        """Keep what the data are."""
+        named = {"name": data.name, "id": data.id, "label": data.label, "source": data.source}
+        known = self.values.setdefault("data", named)
+        if known != named:
+            raise SystemExit(f"{self.path} was begun on {known['id']}, and this is {data.id}")
+
+    def keep(self) -> None:
+        """Write the record; what was there stays until the new file is whole."""
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".part")
+        fresh.write_text(json.dumps(self.values, indent=1) + "\n", "utf-8")
+        fresh.replace(self.path)
+
+
+def _environment(backend: str) -> Values:
+    found = environment(load_backend(backend).describe())
+    del found["command"]
+    source = Path(snnx.__file__).parent
+    asked = subprocess.run(
+        ["git", "-C", str(source), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {**found, "commit": asked.stdout.strip() or "not from a checkout"}
+
+
+def mean_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the sample standard deviation, 0 of a single value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def percent(values: Sequence[float], digits: int = 1) -> str:
+    """Return shares as "mean ± deviation" in percent."""
+    mean, deviation = mean_deviation([100.0 * v for v in values])
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def reflow(text: str) -> str:
+    """Return a page with its paragraphs filled to 120 columns; tables, lists, titles stay."""
+    blocks = text.strip().split("\n\n")
+    keep = ("|", "#", "- ", "!", "    ")
+    filled = [b if b.startswith(keep) else textwrap.fill(" ".join(b.split()), 120) for b in blocks]
+    return "\n\n".join(filled) + "\n"
+
+
+def provenance(record: Record) -> str:
+    """Return what a page says about how its numbers were made."""
+    values = record.values
+    env = values["environment"]
+    seconds = sum(run["seconds"] for run in record.runs.values())
+    backend = ", ".join(f"{k} {v}" for k, v in env["backend"].items())
+    lines = [
+        f"- Command: `python benchmarks/reproduce/{record.claim}.py`",
+        f"- Backend: {backend}; one thread of a shared {env['processor']} CPU",
+        f"- Versions: snnx {env['snnx']} ({env['commit']}), Python {env['python']}, "
+        f"NumPy {env['numpy']}",
+    ]
+    if "data" in values:
+        data = values["data"]
+        lines.append(f"- Data: {data['id']} ({data['label']}); {data['source']}")
+    lines.append(f"- Runs: {len(record.runs)}, {seconds / 60:.0f} minutes in all")
+    lines.append(f"- Every number: `benchmarks/results/{record.path.name}`")
+    return "\n".join(lines)
+
+
+@contextmanager
+def picture(claim: str, width: float = 7.0, height: float = 2.9) -> Iterator[Any]:
+    """Give an empty figure to draw on, and keep it as docs/reproduction/CLAIM.svg."""
+    with styled():
+        figure = new_figure(width, height)
+        yield figure
+        PAGES.mkdir(parents=True, exist_ok=True)
+        (PAGES / f"{claim}.svg").write_bytes(save(figure, "svg"))
+
+
+def command(
+    claim: str,
+    settings: Values,
+    take: Callable[[Record, Values], None],
+    page: Callable[[Record], str],
+    draw: Callable[[Record], None],
+    choices: Mapping[str, type] | None = None,
+) -> None:
+    """Read the command line, take the runs that are missing, write the page and its figure.
+
+    `choices` are further options of the script, by name, with their type.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--page", action="store_true", help="only write the page again")
+    for name, kind in (choices or {}).items():
+        parser.add_argument(f"--{name}", type=kind)
+    chosen = vars(parser.parse_args())
+    if chosen.pop("page"):
+        record = Record(claim)
+    else:
+        record = Record(claim, settings)
+        take(record, {k: v for k, v in chosen.items() if v is not None})
+        record.keep()
+    PAGES.mkdir(parents=True, exist_ok=True)
+    (PAGES / f"{claim}.md").write_text(page(record), "utf-8")
+    draw(record)
+    print(f"{PAGES / claim}.md")
