@@ -212,12 +212,12 @@ The paper's Table 4 (trained at 4): SDT 37.96, 61.78, 55.03, 56.64, 57.47, 54.24
 ## What this says
 
 The claim about single steps is TET's mechanism, and it shows: each step is trained by itself and is
-right by itself, with less difference between seeds. The gain in the accuracy of the mean output does
-not show at this size. The likely reason is the size: in the paper TET wins where a large network fits
-its training data and then generalises better, and here a small network is far from fitting its
-10,000 images after {s["epochs"]} epochs (the last training loss of SDT at T = {long} is {fit:.2f}), so
-that asking every step to be right costs as much as it brings. A run nearer to the paper needs a
-larger network and tens of epochs.
+right by itself, with less difference between seeds. The gain in the accuracy of the mean output
+does not show at this size. The likely reason is the size: in the paper TET wins where a large
+network fits its training data and then generalises better, and here a small network is far from
+fitting its 10,000 images after {s["epochs"]} epochs (the last training loss of SDT at T = {long}
+is {fit:.2f}), so that asking every step to be right costs as much as it brings. A run nearer to
+the paper needs a larger network and tens of epochs.
 
 ## What was reduced
 
