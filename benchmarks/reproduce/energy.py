@@ -37,6 +37,7 @@ def strided() -> Chain:
 
 
 NETWORKS = {"pooled": digits, "strided": strided}
+TITLES = {"pooled": "pools", "strided": "stride 2"}
 
 
 def take(record: Record, options: Values) -> None:
@@ -192,13 +193,15 @@ def draw(record: Record) -> None:
         left.invert_yaxis()
         left.set_title("Dspike Table 3")
         left.set_xlabel("microjoules")
+        left.set_xticks([100, 1000, 10000], ["100", "1,000", "10,000"])
+        left.minorticks_off()
         for ax, network in zip(axes, NETWORKS, strict=True):
             runs = found_runs(record, network)
             found = [mean_deviation([run[kind] for run in runs]) for kind in kinds.values()]
             means, errors = zip(*found, strict=True)
             ax.bar(list(kinds), means, yerr=errors, color=[MUTED, BLUE, ORANGE])
             horizontal_grid(ax)
-            ax.set_title(f"Digits, {network}")
+            ax.set_title(f"Digits, {TITLES[network]}")
             ax.set_ylabel("nanojoules an image")
 
 

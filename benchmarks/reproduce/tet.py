@@ -251,7 +251,9 @@ def draw(record: Record) -> None:
             for loss, colour in (("sdt", ORANGE), ("tet", BLUE)):
                 mean, deviation = curve(runs[loss], name)
                 ax.plot(times, mean, "o-", color=colour)
-                ax.fill_between(times, mean - deviation, mean + deviation, color=colour, alpha=0.15)
+                ax.fill_between(
+                    times, mean - deviation, mean + deviation, color=colour, alpha=0.15, lw=0
+                )
                 ends.append((float(mean[-1]), loss.upper(), colour))
             whole_ticks(ax.xaxis)
             horizontal_grid(ax)
