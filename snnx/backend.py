@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
+from snnx.scalars import COUNTERS as COUNTERS
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 BUILT_IN = {"numpy": "snnx_numpy", "torch": "snnx_torch", "mlx": "snnx_mlx"}
 FRAMEWORKS = {"numpy": "numpy", "torch": "torch", "mlx": "mlx"}
-COUNTERS = ("seed", "step", "epoch")  # dials that every session has, as uint32
 
 
 class BackendError(RuntimeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,26 @@ def check_batch(
     return x, total
 
 
+def check_input(
+    program: Program, shape: Sequence[int], steps: int | None = None
+) -> tuple[bool, int]:
+    """Return whether an input of this shape is the same at every step, and T.
+
+    Raises: ShapeError where it is no [N, *F] or [T, N, *F]; ValueError where T is 0.
+    """
+    wanted = program.input_shape
+    static = len(shape) == len(wanted) + 1
+    if tuple(shape[1 if static else 2 :]) != wanted or len(shape) < len(wanted) + 1:
+        raise ShapeError(
+            f"x: the model's Input is {wanted}, so x is [N, {_list(wanted)}] or "
+            f"[T, N, {_list(wanted)}], not {tuple(shape)}"
+        )
+    total = (1 if steps is None else steps) if static else shape[0]
+    if total < 1:
+        raise ValueError(f"x: T must be at least 1, not {total}")
+    return static, total
+
+
 def _check_labels(y: np.ndarray, n: int, program: Program) -> None:
     classes = program.output_shape[-1]
     if y.dtype.kind not in "iu":
@@ -77,7 +97,14 @@ def _list(shape: tuple[int, ...]) -> str:
 
 def dial_values(program: Program, optim: Optim) -> dict[str, float]:
     """Return every float dial of a session with its initial value."""
-    return {**program.dials, **optim.dials(program)}
+    rates = optim.dials(program)
+    for name in sorted(set(rates) & set(program.dials)):
+        if rates[name] != program.dials[name]:
+            raise ValueError(
+                f"dial {name!r} is a number of the model and a learning rate, with two "
+                "initial values; a dial is shared by its name, give one of them another"
+            )
+    return {**program.dials, **rates}
 
 
 def check_dials(known: Mapping[str, float], dials: Mapping[str, Any]) -> dict[str, Any]:

@@ -161,12 +161,18 @@ class LIF(Neuron):
             raise ValueError(f'{kind}: gain is a number or "1-decay", not {self.gain!r}')
         if not (self.reset == "subtract" or isinstance(self.reset, int | float)):
             raise ValueError(f'{kind}: reset is a number or "subtract", not {self.reset!r}')
+        if not isinstance(self.detach_reset, bool):
+            raise TypeError(f"{kind}: detach_reset is True or False, not {self.detach_reset!r}")
+        if not (is_number(self.fire_fraction) and initial(self.fire_fraction) > 0):
+            raise ValueError(f"{kind}: fire_fraction must be above 0, not {self.fire_fraction!r}")
         emit = self.emit
         if isinstance(emit, list):  # what JSON makes of a pair
             object.__setattr__(self, "emit", tuple(emit))
         pair = isinstance(emit, tuple | list) and len(emit) == 2 and emit[0] == "threshold"
         if not pair and not isinstance(emit, int | float):
             raise ValueError(f'{kind}: emit is a number or ("threshold", k), not {emit!r}')
+        if (emit[1] if isinstance(emit, tuple | list) else emit) == 0:
+            raise ValueError(f"{kind}: emit must not be 0, or no spike is ever seen")
 
     def step(self, ops: Any, x: Any, state: State, p: Any) -> tuple[Any, State]:
         gain = 1.0 - p.decay if self.gain == "1-decay" else p.gain

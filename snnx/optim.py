@@ -6,12 +6,13 @@ The rules are ops of the spec (`snnx.ops`), the same formula on every backend.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from snnx.program import Parameter, Program
-from snnx.scalars import Dial, Scalar, initial
+from snnx.scalars import Dial, Scalar, initial, is_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,25 @@ class Rule:
     lr: Scalar = Dial("lr", 0.1)
 
     def __post_init__(self) -> None:
-        if not initial(self.lr) > 0:
-            raise ValueError(f"{type(self).__name__}: lr must be above 0, not {initial(self.lr)}")
+        kind = type(self).__name__
+        if not is_number(self.lr):
+            raise TypeError(f"{kind}: lr is a number or a Dial, not {self.lr!r}")
+        if not 0 < initial(self.lr) < math.inf:
+            raise ValueError(f"{kind}: lr must be above 0, not {initial(self.lr)}")
+        for name, value in self.attributes.items():
+            self._check(kind, name, value)
+
+    @staticmethod
+    def _check(kind: str, name: str, value: Any) -> None:
+        """Raise ValueError where a number lies outside of what it means."""
+        if name in ("momentum", "betas"):
+            values = value if isinstance(value, tuple | list) else (value,)
+            if not all(is_number(v) and 0 <= v < 1 for v in values):
+                raise ValueError(f"{kind}: {name} must be in [0, 1), not {value}")
+        elif name in ("eps", "grid", "limit") and not (is_number(value) and 0 < value < math.inf):
+            raise ValueError(f"{kind}: {name} must be above 0, not {value}")
+        elif name == "weight_decay" and not (is_number(value) and 0 <= value < math.inf):
+            raise ValueError(f"{kind}: weight_decay must be at least 0, not {value}")
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -84,6 +102,10 @@ class Optim:
     default: Rule = SGD()
     groups: Mapping[str, Rule] = field(default_factory=dict)
     clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"Optim: clip_norm must be above 0, not {self.clip_norm}")
 
     def rule(self, parameter: Parameter) -> Rule:
         """Return the rule of a parameter: that of its path, else of its group, else the default."""

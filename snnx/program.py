@@ -16,6 +16,7 @@ from snnx.scalars import Dial, Learned, Scalar
 
 Shape: TypeAlias = tuple[int, ...]
 Share = Literal["layer", "channel", "neuron"]
+MOST = 2**32 - 1  # elements of one array: what a counter of the random stream can name
 
 
 class ShapeError(ValueError):
@@ -256,6 +257,10 @@ def flatten(model: Any) -> Program:
     )
     if not program.steps:
         raise ValueError("a model needs at least one layer after Input")
+    sizes = [(s.path, s.shape) for s in program.steps]
+    for path, shape in [*sizes, *((p.path, p.shape) for p in program.parameters)]:
+        if math.prod(shape) > MOST:
+            raise ShapeError(f"{path}: shape {shape} has more than {MOST} elements")
     return program
 
 

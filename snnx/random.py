@@ -251,6 +251,8 @@ def permutation(seed: int, purpose: str, path: str, n: int, epoch: int) -> NDArr
 
 
 def _word(name: str, value: int) -> int:
+    if not isinstance(value, int | np.integer):
+        raise TypeError(f"random bits: {name} must be a whole number, got {value!r}")
     if not 0 <= value <= _MASK:
         raise ValueError(f"random bits: {name} must lie in 0 .. 2^32 - 1, got {value}")
     return int(value)

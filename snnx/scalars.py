@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 Share: TypeAlias = Literal["layer", "channel", "neuron"]
 Transform: TypeAlias = Literal["log", "logit"]
+COUNTERS = ("seed", "step", "epoch")  # dials that every session has, as uint32
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ class Dial:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("Dial: the name is empty")
+        if self.name in COUNTERS:
+            raise ValueError(f"Dial: {self.name!r} is a counter of the run; take another name")
         if not math.isfinite(self.init):
             raise ValueError(f"Dial {self.name!r}: init {self.init} is not finite")
 

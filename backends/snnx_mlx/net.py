@@ -10,14 +10,14 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
+from snnx.backend import COUNTERS
+from snnx.batch import check_input
 from snnx.building import initial_statistics
 from snnx.mode import EVAL, Run, train_mode
 from snnx.program import Program
 from snnx_mlx import core
 from snnx_mlx.arrays import to_mlx, to_words
 from snnx_mlx.updates import project as project_rule
-
-COUNTERS = ("seed", "step", "epoch")
 
 
 def project(program: Program, parameters: Mapping[str, mx.array]) -> dict[str, mx.array]:
@@ -121,18 +121,11 @@ class Net(nn.Module):
     ) -> tuple[mx.array, dict[str, Any]]:
         """Return y [T, N, *K] and the state for the next chunk of time."""
         program = self.program
-        rank = len(program.input_shape)
         if not isinstance(x, mx.array):
-            raise TypeError(f"net: x is {type(x).__name__}; give mx.array(x)")
-        if x.ndim not in (rank + 1, rank + 2) or x.shape[x.ndim - rank :] != program.input_shape:
-            raise ValueError(
-                f"net: the model's Input is {program.input_shape}, so x is [N, *Input] or "
-                f"[T, N, *Input], not {tuple(x.shape)}"
-            )
+            raise TypeError(f"x: is a {type(x).__name__}; give mx.array(x)")
+        static, total = check_input(program, x.shape, steps)
         with mx.stream(self.device):
-            static = x.ndim == rank + 1
             x = (x[None] if static else x).astype(mx.float32)
-            total = (steps or 1) if static else x.shape[0]
             mode = train_mode(program) if self.training else EVAL
             order = np.arange(x.shape[1]) if index is None else index
             order = order.astype(mx.uint32) if isinstance(order, mx.array) else to_words(order)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from snnx.batch import check_input
 from snnx.building import initial_statistics
 from snnx.mode import EVAL, Run, train_mode
 from snnx.program import Program
@@ -49,9 +50,9 @@ class Net:
         index: np.ndarray | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Return y [T, N, *K] and the state for the next chunk of time."""
-        static = x.ndim == len(self.program.input_shape) + 1
-        x = np.asarray(x[None] if static else x, self.dtype)
-        total = (steps or 1) if static else x.shape[0]
+        static, total = check_input(self.program, np.shape(x), steps)
+        x = np.asarray(x, self.dtype)
+        x = x[None] if static else x
         known = {**self.program.dials, "seed": 0, "step": 0, "epoch": 0, **(dials or {})}
         mode = train_mode(self.program) if self.training else EVAL
         order = np.arange(x.shape[1]) if index is None else index

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from snnx.backend import COUNTERS
+from snnx.batch import check_input
 from snnx.building import initial_statistics
 from snnx.mode import EVAL, Run, train_mode
-from snnx.program import Program, ShapeError, Step
+from snnx.program import Program, Step
 from snnx_torch import core
 from snnx_torch.arrays import parameters_in, to_tensor
 from snnx_torch.dials import pack, unpack
@@ -129,15 +130,10 @@ class Net(nn.Module):
         dials: Mapping[str, Any] | Tensor | None = None,
         index: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
-        shape = self.program.input_shape
-        static = x.dim() == len(shape) + 1
-        if tuple(x.shape[1 if static else 2 :]) != shape:
-            raise ShapeError(
-                f"x: the model's Input is {shape}, so x is [N, *{shape}] or [T, N, *{shape}], "
-                f"not {tuple(x.shape)}"
-            )
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x: is a {type(x).__name__}; give torch.as_tensor(x)")
+        static, total = check_input(self.program, x.shape, steps)
         x = (x[None] if static else x).to(self.dtype)
-        total = (steps or 1) if static else x.shape[0]
         buffer = self._buffer(dials)
         order = torch.arange(x.shape[1], device=x.device) if index is None else index
         out = core.play(

@@ -13,6 +13,8 @@ from snnx import checkpoint as checkpoints
 from snnx.backend import Session
 from snnx.checkpoint import Checkpoint
 from snnx.data import Dataset, load
+from snnx.data.augmented import Augmented
+from snnx.data.lazy import Lazy
 from snnx.methods.method import Method, applied
 from snnx.objective import TET, Objective
 from snnx.optim import Adam, Optim
@@ -128,7 +130,14 @@ def fit(
 def _dataset(data: Any) -> Any:
     if isinstance(data, str):  # a name or a file
         return load(data)
-    return Dataset(*data, name="arrays") if isinstance(data, tuple) else data
+    if isinstance(data, tuple) and len(data) == 4:
+        return Dataset(*data, name="arrays")
+    if isinstance(data, Dataset | Lazy | Augmented):
+        return data
+    raise TypeError(
+        "data: give a Dataset, the name of one, FILE.npz, or (x_train, y_train, x_test, y_test), "
+        f"not {type(data).__name__}" + (f" of {len(data)}" if isinstance(data, tuple) else "")
+    )
 
 
 def _warn(text: str) -> None:

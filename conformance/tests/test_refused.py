@@ -1,0 +1,107 @@
+"""Numbers, shapes and arguments that make no sense: refused where they are given, and named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import snnx
+from snnx import LIF, SGD, Adam, Chain, Dial, Input, Linear, Optim, RoundedSGD
+from snnx.backend import load_backend
+
+MODEL = Chain(Input(3), Linear(4), LIF(), Linear(2))
+X = np.ones((6, 3), np.float32)
+Y = np.arange(6) % 2
+
+
+def array(name: str, x: np.ndarray) -> Any:
+    """Return the array as the backend's own kind."""
+    if name == "torch":
+        import torch
+
+        return torch.as_tensor(x)
+    if name == "mlx":
+        import mlx.core as mx
+
+        return mx.array(x)
+    return x
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "mlx"])
+@pytest.mark.parametrize(
+    ("shape", "steps", "message"),
+    [
+        ((0, 2, 3), None, "T must be at least 1"),
+        ((2, 3), 0, "T must be at least 1"),
+        ((2, 4), 2, r"the model's Input is \(3,\)"),
+        ((5, 2, 4), None, r"the model's Input is \(3,\)"),
+        ((5, 1, 2, 3), None, r"the model's Input is \(3,\)"),
+        ((3,), 2, r"the model's Input is \(3,\)"),
+    ],
+)
+def test_a_native_net_names_an_input_that_does_not_fit(
+    backend: str, shape: tuple[int, ...], steps: int | None, message: str
+) -> None:
+    net = snnx.build(MODEL, backend=backend)
+    with pytest.raises(ValueError, match=message):
+        net(array(backend, np.ones(shape, np.float32)), steps=steps)
+
+
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_a_native_net_takes_its_frameworks_arrays_only(backend: str) -> None:
+    net = snnx.build(MODEL, backend=backend)
+    with pytest.raises(TypeError, match="x: is a ndarray; give"):
+        net(X)
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "message"),
+    [
+        (SGD, {"lr": 0.0}, "lr must be above 0"),
+        (SGD, {"lr": float("inf")}, "lr must be above 0"),
+        (SGD, {"lr": "fast"}, "lr is a number or a Dial"),
+        (SGD, {"momentum": 1.0}, r"momentum must be in \[0, 1\)"),
+        (SGD, {"weight_decay": -1e-3}, "weight_decay must be at least 0"),
+        (Adam, {"betas": (0.9, 1.0)}, r"betas must be in \[0, 1\)"),
+        (Adam, {"eps": 0.0}, "eps must be above 0"),
+        (RoundedSGD, {"grid": 0.0}, "grid must be above 0"),
+        (Optim, {"clip_norm": 0.0}, "clip_norm must be above 0"),
+        (LIF, {"emit": 0.0}, "emit must not be 0"),
+        (LIF, {"emit": ("threshold", 0.0)}, "emit must not be 0"),
+        (LIF, {"fire_fraction": 0.0}, "fire_fraction must be above 0"),
+        (LIF, {"detach_reset": "no"}, "detach_reset is True or False"),
+        (Dial, {"name": "seed", "init": 1.0}, "'seed' is a counter of the run"),
+    ],
+)
+def test_a_number_without_meaning_is_refused_when_it_is_written(
+    kind: Any, numbers: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        kind(**numbers)
+
+
+def test_a_layer_larger_than_an_array_can_be_is_named() -> None:
+    with pytest.raises(snnx.ShapeError, match=r"1: shape \(4000000000000,\) has more than"):
+        snnx.flatten(Chain(Input(3), Linear(4 * 10**12)))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5])
+def test_a_seed_is_a_whole_number_of_32_bits(seed: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="random bits: seed must"):
+        snnx.build(MODEL, backend="numpy", seed=seed)
+
+
+@pytest.mark.parametrize("data", [None, (X, Y), {"x_train": X}, [X, Y, X, Y], X])
+def test_fit_says_which_data_it_takes(data: Any) -> None:
+    with pytest.raises(TypeError, match="data: give a Dataset, the name of one"):
+        snnx.fit(MODEL, data, backend="numpy")
+
+
+def test_a_dial_of_the_model_is_no_learning_rate_of_another_value() -> None:
+    model = Chain(Input(3), LIF(threshold=Dial("lr", 1.0)), Linear(2))
+    backend = load_backend("numpy")
+    net = snnx.build(model, backend="numpy")
+    with pytest.raises(ValueError, match="dial 'lr' is a number of the model and a learning rate"):
+        backend.session(net, snnx.SDT(), Optim(Adam()), steps=2)
