@@ -124,6 +124,43 @@ def test_a_resumed_run_refuses_another_architecture(capsys: pytest.CaptureFixtur
     assert main(["train", "--resume", "none"]) == 2
 
 
+@pytest.mark.parametrize("part", ["checkpoints", "checkpoints/last"])
+def test_checkpoints_alone_are_no_run_to_go_on_with(
+    part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--epochs", "1", "-o", "run") == 0
+    before = sorted(Path("run").rglob("*"))
+    assert main(["train", "--resume", f"run/{part}", "--epochs", "2"]) == 2
+    assert "is no run's folder" in capsys.readouterr().err
+    assert sorted(Path("run").rglob("*")) == before
+    assert main(["eval", f"run/{part}"]) == 0
+
+
+@pytest.mark.parametrize("junk", [b"{", b"[1]\n", b'{"epoch": 1}\n', b"\xff\x00\n"])
+def test_a_run_whose_notes_are_damaged_goes_on(
+    junk: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--epochs", "2", "-o", "run") == 0
+    Path("run/env.json").write_bytes(junk)
+    rows = Path("run/metrics.jsonl")
+    rows.write_bytes(rows.read_bytes() + junk)
+    assert main(["info", "run"]) == 0
+    assert main(["train", "--resume", "run", "--epochs", "3", "--no-plots"]) == 0
+    assert [row["epoch"] for row in rundir.RunDir(Path("run")).rows()] == [1, 2, 3]
+    assert len(json.loads(Path("run/env.json").read_text())["before"]) == 1
+
+
+def test_too_little_memory_is_no_fault_of_snnx(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise MemoryError("Unable to allocate 745. GiB")
+
+    monkeypatch.setattr("snnx.training.loop.Batches.epoch", full)
+    assert train("-o", "run") == 1
+    assert "out of memory: Unable to allocate 745. GiB; take a smaller" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_falls_back_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--epochs", "2", "-o", "run") == 0
     path = Path("run/checkpoints/last/model.safetensors")
@@ -141,6 +178,9 @@ def test_a_damaged_checkpoint_falls_back_and_says_so(capsys: pytest.CaptureFixtu
         (("train", "none.toml"), 2, "none.toml: cannot be read"),
         (("train", "lr=1"), 2, "did you mean 'optim.lr'"),
         (("train", "epochs=0"), 2, "greater than or equal to 1"),
+        (("train", "T=99999999999"), 2, "less than or equal to"),
+        (("train", "name=../mine"), 2, "name (command line)"),
+        (("train", "optim.betas=[0.9, 2.0]"), 2, "betas must be in [0, 1)"),
         (("train", "model.width=-1"), 2, "width"),
         (("train", "--epochs", "many"), 2, "'--epochs'"),
         (("trian",), 2, "train"),
@@ -235,6 +275,19 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint_whole(
     assert main(["info", "run"]) == 0
 
 
+def test_a_disk_that_is_full_at_the_pictures_leaves_a_run_that_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("snnx.analysis.report.write_pictures", full)
+    assert main(["train", *TINY[:-1], "--epochs", "1", "-o", "run"]) == 1
+    assert "the run in run is whole, its pictures are not" in capsys.readouterr().err
+    assert Path("run/DONE").exists()
+    assert main(["eval", "run"]) == 0
+
+
 def test_a_run_that_diverges_names_step_layer_and_checkpoint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -263,6 +316,23 @@ def test_ctrl_c_writes_a_checkpoint_and_ends_with_130(empty_folder: Path) -> Non
     assert "go on with: snnx train --resume run" in out
     assert (empty_folder / "run" / "FAILED").read_text().startswith("130\n")
     assert main(["info", "run"]) == 0
+
+
+def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from snnx import __main__
+
+    class Impatient:
+        def find_spec(self, name: str, *rest: object) -> None:
+            if name == "snnx.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "snnx.cli")
+    monkeypatch.delattr(snnx, "cli")
+    monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
+    assert __main__.main() == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_conform_gets_its_arguments_untouched(monkeypatch: pytest.MonkeyPatch) -> None:

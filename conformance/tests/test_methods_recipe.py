@@ -84,9 +84,10 @@ def test_a_run_with_a_method_shows_it_and_resumes_bit_equal(
 
 def test_rows_of_other_columns_keep_the_table_straight(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    run.epoch({"epoch": 1, "dials": {"lr": 0.5}})
-    run.epoch({"epoch": 2, "dials": {"lr": 0.25, "temperature": 2.0}})
-    run.epoch({"epoch": 3, "dials": {"lr": 0.125, "temperature": 3.0}})
+    figures = {"loss": 1.0, "test_accuracy": 0.5}
+    run.epoch({"epoch": 1, **figures, "dials": {"lr": 0.5}})
+    run.epoch({"epoch": 2, **figures, "dials": {"lr": 0.25, "temperature": 2.0}})
+    run.epoch({"epoch": 3, **figures, "dials": {"lr": 0.125, "temperature": 3.0}})
     with (tmp_path / "metrics.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     assert [row["dials.temperature"] for row in found] == ["", "2.0", "3.0"]

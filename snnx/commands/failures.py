@@ -38,6 +38,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (Interrupted, INTERRUPTED),
     (KeyboardInterrupt, INTERRUPTED),
     (OSError, FAILED),
+    (MemoryError, FAILED),
 )
 
 
@@ -53,6 +54,8 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error or 'no more'}; take a smaller batch_size, T or model"
     return str(error)
 
 

@@ -34,7 +34,7 @@ from snnx.training.recipe import (
 )
 from snnx.training.recipe_data import open_data
 from snnx.training.recipe_plan import make_plan
-from snnx.training.rundir import RunDir
+from snnx.training.rundir import RunDir, RunDirError
 
 # what a resumed run may change: how long and where it runs, not what it computes
 RESUMABLE = {
@@ -99,7 +99,7 @@ class Watch:
 def train(request: Request, screen: Screen) -> None:
     """Do what the request asks. Raises what `snnx.commands.failures` knows."""
     folder = None if request.resume is None else RunDir.find(request.resume)
-    before = None if folder is None else checkpoints.load(folder.path, screen.warn)
+    before = None if folder is None else _last(folder, screen)
     resolved = _resolved(request, folder, before)
     if request.print_config:
         print(resolved.toml(), end="")
@@ -134,7 +134,12 @@ def train(request: Request, screen: Screen) -> None:
         _say_what_is_kept(screen, folder, code)
         raise
     if request.plots:
-        draw(folder, training)
+        try:
+            draw(folder, training)
+        except OSError:
+            screen.log = None
+            screen.error(f"the run in {folder.path} is whole, its pictures are not")
+            raise
     rate = "" if test.rate is None else f"   {test.rate:.3f} spikes/neuron-step"
     screen.line(f"done in {values_out['seconds']:.0f} s   test {100 * test.accuracy:.1f} %{rate}")
     screen.line(f"  next:  snnx plot {folder.path}    rates, curves, raster")
@@ -148,6 +153,20 @@ def _begin(screen: Screen, training: Training, out: str) -> None:
     screen.panel(f"snnx {__version__}", facts(training, out))
     for line in open_choices(training.plan.config):
         screen.line(line)
+
+
+def _last(folder: RunDir, screen: Screen) -> Checkpoint:
+    """Return where a run is.
+
+    Raises: RunDirError for a folder of its checkpoints, which the next one would replace.
+    """
+    found = checkpoints.load(folder.path, screen.warn)
+    if not folder.checkpoints.is_dir():
+        raise RunDirError(
+            f"{folder.path}: holds checkpoints and is no run's folder; name the folder that holds "
+            "config.toml and checkpoints/"
+        )
+    return found
 
 
 def run_kind(values: Mapping[str, Any]) -> str:

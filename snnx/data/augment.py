@@ -292,7 +292,7 @@ def augmentation(name: str, data: str) -> Augmentation:
     if name not in AUGMENTATIONS:
         near = get_close_matches(name, AUGMENTATIONS, 1)
         raise ValueError(
-            f"there is no augmentation {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
+            f"there is no augmentation {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
             f"Known are {', '.join(AUGMENTATIONS)}"
         )
     return AUGMENTATIONS[name]("imagenet" if data == "tiny-imagenet" else data)

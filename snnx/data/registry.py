@@ -24,7 +24,7 @@ def entry(name: str) -> Entry:
         return ENTRIES[name]
     near = get_close_matches(name, ENTRIES, 1)
     raise DataError(
-        f"there is no data set {name!r}{f'; did you mean {near[0]!r}?' if near else ''} "
+        f"there is no data set {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
         f"Known are {', '.join(sorted(ENTRIES))}, and your own arrays as FILE.npz"
     )
 

@@ -86,8 +86,9 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
         row = _row(training, last, time.monotonic() - began)
         if whole:
             training.epoch, training.batch = training.epoch + 1, 0
-        watcher.checkpoint(training.checkpoint())
+        # a run killed between the two takes the epoch again, and its row anew
         watcher.epoch(row)
+        watcher.checkpoint(training.checkpoint())
     return last if last is not None else training.evaluate()
 
 

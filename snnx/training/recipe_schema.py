@@ -40,6 +40,7 @@ SURROGATES = {
     "dspike": surrogate.Dspike,
 }
 NEURONS = {"lif": LIF, "clif": CLIF}
+MOST_STEPS = 99_999  # far above what a network is trained with; a slip of the keyboard is not
 GIVEN = ("neuron", "input", "classes")  # what a zoo function gets from elsewhere
 GIVEN_TO_READERS = ("root", "base", "name", "source", "licence")
 FILES = {".json": "FILE.json", ".npz": "FILE.npz"}  # names that are a user's own files
@@ -181,8 +182,8 @@ def _choice(kind: str) -> Any:
     return Annotated[reduce(or_, tagged), Discriminator(tag)]  # type: ignore[arg-type]
 
 
-def _positive(default: Any) -> Any:
-    return (Annotated[int, Field(ge=1)], default)
+def _positive(default: Any, most: int = 2**32 - 1) -> Any:
+    return (Annotated[int, Field(ge=1, le=most)], default)
 
 
 _OTHER_OPTIM: Any = _choice("optim") | None
@@ -190,7 +191,7 @@ _OTHER_OPTIM: Any = _choice("optim") | None
 StageTable = create_model(
     "stages",
     __config__=STRICT,
-    T=_positive(...),
+    T=_positive(..., MOST_STEPS),
     epochs=_positive(...),
     lr=(Annotated[float | None, Field(gt=0)], None),
     optim=(_OTHER_OPTIM, None),
@@ -198,12 +199,13 @@ StageTable = create_model(
     ann=(bool, False),
 )
 _KEYS: dict[str, Any] = {
-    "name": (str, "custom"),
+    # names a folder under runs/
+    "name": (Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")], "custom"),
     "paper": (str, ""),
     "expected_accuracy": (Annotated[float | None, Field(ge=0, le=1)], None),
     "undetermined": (tuple[str, ...], ()),
     "note": (str, ""),
-    "T": _positive(4),
+    "T": _positive(4, MOST_STEPS),
     "epochs": _positive(15),
     "stages": (tuple[StageTable, ...], ()),
     "batch_size": _positive(64),

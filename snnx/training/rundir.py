@@ -95,8 +95,7 @@ class RunDir:
         path = self.path / "env.json"
         before: list[Any] = []
         if path.exists():
-            old = json.loads(path.read_text("utf-8"))
-            before = [*old.pop("before", []), old]
+            before = _history(path)
         _write(path, _json({**environment, **({"before": before} if before else {})}))
 
     def keep_until(self, epoch: int) -> None:
@@ -108,11 +107,8 @@ class RunDir:
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of all epochs so far; a line cut by a kill is left out."""
         path = self.path / "metrics.jsonl"
-        found = []
-        for line in path.read_text("utf-8").splitlines() if path.exists() else []:
-            with suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        return found
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        return [row for row in map(_row, lines) if row is not None]
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Append the figures of an epoch."""
@@ -173,6 +169,25 @@ def environment(described: Mapping[str, str]) -> dict[str, Any]:
         "backend": dict(described),
         "command": sys.argv,
     }
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(row, dict) and {"epoch", "loss", "test_accuracy"} <= row.keys()
+    return row if whole else None
+
+
+def _history(path: Path) -> list[Any]:
+    """Return the environments of a run so far; what is no JSON object is kept as text."""
+    content = path.read_bytes()
+    try:
+        old = json.loads(content)
+    except ValueError:
+        return [content.decode("utf-8", "replace")]
+    return [*old.pop("before", []), old] if isinstance(old, dict) else [old]
 
 
 def _numbered(parent: Path, stem: str) -> Path:
