@@ -120,3 +120,11 @@ def test_the_table_has_what_it_should() -> None:
 @pytest.mark.parametrize("net", list(exact_nets()), ids=lambda net: net.name)
 def test_every_network_of_the_table_is_within_float32(net: ExactNet) -> None:
     assert 4 < prove(net).budget.bits <= 24
+
+
+@pytest.mark.parametrize("net", list(exact_nets()), ids=lambda net: net.name)
+def test_no_convolution_of_the_table_is_large_enough_for_winograd(net: ExactNet) -> None:
+    # Metal takes F(6, 3), whose constants are not dyadic, from 256 features in and out together
+    program = flatten(net.model)
+    shapes = [p.shape for p in program.parameters if len(p.shape) == 4]
+    assert all(shape[0] + shape[3] < 256 for shape in shapes)

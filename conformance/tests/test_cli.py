@@ -1,36 +1,17 @@
 """The command line, mostly in this process: what it prints, keeps, and answers to mistakes."""
 
-import errno
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import snnx
-from snnx.backend import BackendError
 from snnx.checkpoint import spec_hash
 from snnx.cli import main
-from snnx.training import rundir
-
-TINY = ("-b", "numpy", "model.width=0.04", "batch_size=450", "--no-plots")
-
-
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test runs in a folder that holds nothing."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tmp_path
-
-
-def train(*words: str) -> int:
-    return main(["train", *TINY, *words])
+from tests.command_line import empty_folder as empty_folder
+from tests.command_line import train
 
 
 def npz(path: Path, samples: int = 12) -> Path:
@@ -102,75 +83,6 @@ def test_print_config_names_origins_and_dry_run_writes_nothing(
     assert not Path("runs").exists()
 
 
-def test_a_resumed_run_is_bit_equal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert train("--epochs", "3", "-o", "whole") == 0
-    assert train("--epochs", "3", "-o", "part", "--max-steps", "4") == 0
-    assert main(["train", "--resume", "part", "--no-plots"]) == 0
-    assert "resumed on numpy at epoch 2, optimiser step 4" in capsys.readouterr().out
-    for name in ("model.safetensors", "train_state.safetensors"):
-        last = Path("checkpoints/last") / name
-        assert ("whole" / last).read_bytes() == ("part" / last).read_bytes()
-    rows = [rundir.RunDir(Path(name)).rows() for name in ("whole", "part")]
-    cut = [[{k: v for k, v in row.items() if k != "seconds"} for row in run] for run in rows]
-    assert cut[0] == cut[1]
-
-
-def test_a_resumed_run_refuses_another_architecture(capsys: pytest.CaptureFixture[str]) -> None:
-    assert train("--epochs", "1", "-o", "run") == 0
-    assert main(["train", "--resume", "run", "model.width=0.1", "T=2"]) == 2
-    message = capsys.readouterr().err
-    assert "T, model.width: cannot change in a resumed run" in message
-    assert main(["train", "--resume", "run", "digits"]) == 2
-    assert main(["train", "--resume", "none"]) == 2
-
-
-@pytest.mark.parametrize("part", ["checkpoints", "checkpoints/last"])
-def test_checkpoints_alone_are_no_run_to_go_on_with(
-    part: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train("--epochs", "1", "-o", "run") == 0
-    before = sorted(Path("run").rglob("*"))
-    assert main(["train", "--resume", f"run/{part}", "--epochs", "2"]) == 2
-    assert "is no run's folder" in capsys.readouterr().err
-    assert sorted(Path("run").rglob("*")) == before
-    assert main(["eval", f"run/{part}"]) == 0
-
-
-@pytest.mark.parametrize("junk", [b"{", b"[1]\n", b'{"epoch": 1}\n', b"\xff\x00\n"])
-def test_a_run_whose_notes_are_damaged_goes_on(
-    junk: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train("--epochs", "2", "-o", "run") == 0
-    Path("run/env.json").write_bytes(junk)
-    rows = Path("run/metrics.jsonl")
-    rows.write_bytes(rows.read_bytes() + junk)
-    assert main(["info", "run"]) == 0
-    assert main(["train", "--resume", "run", "--epochs", "3", "--no-plots"]) == 0
-    assert [row["epoch"] for row in rundir.RunDir(Path("run")).rows()] == [1, 2, 3]
-    assert len(json.loads(Path("run/env.json").read_text())["before"]) == 1
-
-
-def test_too_little_memory_is_no_fault_of_snnx(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(*arguments: object, **options: object) -> None:
-        raise MemoryError("Unable to allocate 745. GiB")
-
-    monkeypatch.setattr("snnx.training.loop.Batches.epoch", full)
-    assert train("-o", "run") == 1
-    assert "out of memory: Unable to allocate 745. GiB; take a smaller" in capsys.readouterr().err
-
-
-def test_a_damaged_checkpoint_falls_back_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert train("--epochs", "2", "-o", "run") == 0
-    path = Path("run/checkpoints/last/model.safetensors")
-    path.write_bytes(path.read_bytes()[:-1])
-    assert main(["train", "--resume", "run", "--no-plots"]) == 0
-    found = capsys.readouterr()
-    assert "going on with the checkpoint before it" in found.err
-    assert "at epoch 2, optimiser step 3" in found.out
-
-
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -219,120 +131,6 @@ def test_without_a_framework_info_works_and_train_says_what_to_install(
     message = capsys.readouterr().err
     assert 'pip install "snnx[torch]"' in message
     assert 'pip install "snnx[mlx]"' in message
-
-
-def test_a_backend_that_fails_while_it_is_opened_leaves_no_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def absent(*arguments: object) -> None:
-        raise BackendError("no GPU here")
-
-    monkeypatch.setattr("snnx.training.progress.open_session", absent)
-    assert train() == 4
-    assert "no GPU here" in capsys.readouterr().err
-    assert not Path("runs").exists()
-
-
-def test_a_full_output_folder_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("out").mkdir()
-    Path("out/mine").write_text("keep")
-    assert train("-o", "out") == 2
-    assert "not empty" in capsys.readouterr().err
-    assert [p.name for p in Path("out").iterdir()] == ["mine"]
-
-
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
-def test_a_folder_that_cannot_be_written_is_named(
-    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(self: Path, *arguments: object, **options: object) -> None:
-        raise OSError(number, os.strerror(number), str(self))
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
-    assert train("-o", "out") == 1
-    assert f"out: {os.strerror(number)}" in capsys.readouterr().err
-
-
-def test_a_full_disk_ends_the_run_with_its_last_checkpoint_whole(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    calls = []
-    flush = os.fsync
-
-    def full(handle: int) -> None:
-        calls.append(handle)
-        if len(calls) > 8:  # the first checkpoint flushes four files and two folders
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        flush(handle)
-
-    monkeypatch.setattr(os, "fsync", full)
-    assert train("--epochs", "3", "-o", "run") == 1
-    monkeypatch.setattr(os, "fsync", flush)
-    message = capsys.readouterr().err
-    assert "No space left on device" in message
-    assert "the last checkpoint is whole" in message
-    assert Path("run/FAILED").read_text().startswith("1\n")
-    assert main(["info", "run"]) == 0
-
-
-def test_a_disk_that_is_full_at_the_pictures_leaves_a_run_that_is_done(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def full(*arguments: object, **options: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("snnx.analysis.report.write_pictures", full)
-    assert main(["train", *TINY[:-1], "--epochs", "1", "-o", "run"]) == 1
-    assert "the run in run is whole, its pictures are not" in capsys.readouterr().err
-    assert Path("run/DONE").exists()
-    assert main(["eval", "run"]) == 0
-
-
-def test_a_run_that_diverges_names_step_layer_and_checkpoint(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    words = ("optim=sgd", "optim.lr=1e38", "model.batch_norm=false", "--epochs", "9", "-o", "run")
-    assert train(*words) == 6
-    message = capsys.readouterr().err
-    assert "step " in message
-    assert "layer" in message
-    assert Path("run/FAILED").read_text().startswith("6\n")
-
-
-def test_ctrl_c_writes_a_checkpoint_and_ends_with_130(empty_folder: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "snnx", "train", *TINY, "--epochs", "100000", "-o", "run"]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    metrics, deadline = empty_folder / "run" / "metrics.jsonl", time.monotonic() + 60
-    while not metrics.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err
-    assert "stopped in epoch" in err
-    assert "go on with: snnx train --resume run" in out
-    assert (empty_folder / "run" / "FAILED").read_text().startswith("130\n")
-    assert main(["info", "run"]) == 0
-
-
-def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from snnx import __main__
-
-    class Impatient:
-        def find_spec(self, name: str, *rest: object) -> None:
-            if name == "snnx.cli":
-                raise KeyboardInterrupt
-
-    monkeypatch.delitem(sys.modules, "snnx.cli")
-    monkeypatch.delattr(snnx, "cli")
-    monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
-    assert __main__.main() == 130
-    assert capsys.readouterr().err == "error: interrupted\n"
 
 
 def test_conform_gets_its_arguments_untouched(monkeypatch: pytest.MonkeyPatch) -> None:

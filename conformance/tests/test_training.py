@@ -1,4 +1,4 @@
-"""The neutral loop, on the reference backend."""
+"""The neutral loop, on the reference backend; what is resumed, on every one."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +9,18 @@ import pytest
 
 import snnx
 from snnx import checkpoint as checkpoints
-from snnx.backend import Session
+from snnx.backend import Session, installed
 from snnx.checkpoint import Checkpoint
 from snnx.data import Dataset
 from snnx.methods import Method
 from snnx.training import loop, recipe, recipe_plan
 from snnx.training.plan import Plan
 from snnx.training.schedules import Cosine
+
+FRAMEWORKS = [
+    pytest.param(name, marks=pytest.mark.skipif(not installed(name), reason=f"{name} is absent"))
+    for name in ("torch", "mlx")
+]
 
 
 def data(samples: int = 24, features: int = 6) -> Dataset:
@@ -91,15 +96,19 @@ def test_the_loss_falls_and_every_epoch_has_a_row() -> None:
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 6, 11])
-def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, stop_after: int) -> None:
-    whole, keep = loop.start(plan(), data()), Keep()
+@pytest.mark.parametrize("backend", ["numpy", *FRAMEWORKS])
+def test_a_resumed_run_equals_one_that_never_stopped(
+    tmp_path: Path, backend: str, stop_after: int
+) -> None:
+    asked = plan(backend=backend, compile=False)
+    whole, keep = loop.start(asked, data()), Keep()
     loop.run(whole, keep)
     stopped = Keep(stop_after)
     with pytest.raises(loop.Interrupted, match=f"after optimiser step {stop_after}"):
-        loop.run(loop.start(plan(), data()), stopped)
+        loop.run(loop.start(asked, data()), stopped)
     checkpoints.save(tmp_path, stopped.checkpoints[-1])
     found = checkpoints.load(tmp_path, lambda text: None)
-    rest, after = loop.start(plan(), data(), found), Keep()
+    rest, after = loop.start(asked, data(), found), Keep()
     loop.run(rest, after)
     same(whole.session, rest.session)
     assert stopped.rows + after.rows == keep.rows
