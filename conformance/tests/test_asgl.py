@@ -30,9 +30,11 @@ def batch() -> Any:
     return {"x": x, "y": np.arange(8) % 3, "index": np.arange(8)}
 
 
-def session_of(model: Any, backend: str, optim: snnx.Optim | None = None) -> Any:
+def session_of(
+    model: Any, backend: str, optim: snnx.Optim | None = None, precision: str = "fp32"
+) -> Any:
     chosen = load_backend(backend)
-    net = snnx.build(model, backend, seed=1, device="cpu")
+    net = snnx.build(model, backend, seed=1, device="cpu", precision=precision)
     return chosen.session(net, snnx.SDT(), optim or snnx.Optim(), steps=3)
 
 

@@ -6,89 +6,26 @@ import math
 
 import numpy as np
 import pytest
+from by_hand import clif_by_hand, learned_clif, values
 
-from snnx import Learned, Triangular
 from snnx.clif import CLIF
 from snnx.ops.neuron import NEURON
-
-NUMBERS = ("membrane_decay", "synapse_decay", "gain", "threshold")
-
-
-def learned(**fields) -> CLIF:
-    """Return the MedlyDB neuron with every number learned and a wide window."""
-    start = CLIF.from_tau()
-    numbers = {name: Learned(getattr(start, name)) for name in NUMBERS}
-    return CLIF(**numbers, surrogate=Triangular(2.0), **fields)
-
-
-def values(neuron: CLIF) -> dict[str, float]:
-    """Return the numbers of a neuron whose fields are all learned."""
-    return {name: getattr(neuron, name).init for name in NUMBERS}
-
-
-def by_hand(neuron: CLIF, inputs: dict, g: dict) -> tuple[dict, dict]:
-    """Return outputs and gradients by the printed recurrences, e and s[t-1] kept apart."""
-    n = values(neuron)
-    bm, bs, gain, th = (n[name] for name in NUMBERS)
-    x = inputs["x"]
-    steps = x.shape[0]
-    m, w, e, s, u = ([None] * (steps + 1) for _ in range(5))
-    m[0], w[0] = inputs["state.m"], inputs["state.w"]
-    for t in range(1, steps + 1):
-        c = gain * x[t - 1]
-        m[t], w[t] = bm * m[t - 1] + c, bs * w[t - 1] + c
-        e[t] = inputs["state.e"] if t == 1 else bm * e[t - 1] + th * s[t - 1]
-        u[t] = m[t] - w[t] - e[t]
-        s[t] = (u[t] >= th).astype(float)
-    outputs = {
-        "y": np.stack(s[1:]),
-        "state.m": m[-1],
-        "state.w": w[-1],
-        "state.e": bm * e[-1] + th * s[-1],
-    }
-
-    found = dict.fromkeys((f"p.{name}" for name in NUMBERS), 0.0)
-    found["x"] = np.zeros_like(x)
-    gm, gw, ge = g["state.m"] / bm, g["state.w"] / bs, g["state.e"]
-    found["p.membrane_decay"] += np.sum(ge * e[-1])
-    found["p.threshold"] += np.sum(ge * s[-1])
-    for t in range(steps, 0, -1):
-        gs = g["y"][t - 1] + (0.0 if neuron.detach_reset else th * ge)
-        gu = gs * np.maximum(0.0, 2.0 - np.abs(u[t] - th)) / 4.0
-        found["p.threshold"] -= np.sum(gu)
-        gm, gw, ge = bm * gm + gu, bs * gw - gu, bm * ge - gu
-        found["x"][t - 1] = gain * (gm + gw)
-        found["p.gain"] += np.sum((gm + gw) * x[t - 1])
-        found["p.membrane_decay"] += np.sum(gm * m[t - 1])
-        found["p.synapse_decay"] += np.sum(gw * w[t - 1])
-        if t > 1:  # e[t] = bm e[t-1] + th s[t-1]
-            found["p.membrane_decay"] += np.sum(ge * e[t - 1])
-            found["p.threshold"] += np.sum(ge * s[t - 1])
-    return outputs, {**found, "state.m": bm * gm, "state.w": bs * gw, "state.e": ge}
 
 
 @pytest.mark.parametrize("detach_reset", [False, True])
 def test_the_derived_reverse_is_the_one_written_by_hand(detach_reset):
-    neuron = learned(detach_reset=detach_reset)
-    rng = np.random.default_rng(5)
-    inputs = {"x": rng.normal(0.4, 1.0, (7, 3, 4))}
-    inputs |= {f"state.{name}": rng.normal(0.0, 0.3, (3, 4)) for name in neuron.states}
-    inputs |= {f"p.{name}": np.array(value) for name, value in values(neuron).items()}
-    attributes = {"neuron": neuron}
-    outputs = NEURON.forward(np, inputs, attributes)
-    g = {name: rng.normal(size=outputs[name].shape) for name in ("y", "state.m", "state.w")}
-    g["state.e"] = rng.normal(size=(3, 4))
-    found = NEURON.vjp(np, inputs, attributes, outputs, g)
-    expected, gradients = by_hand(neuron, inputs, g)
+    case, expected = clif_by_hand(detach_reset)
+    outputs = NEURON.forward(np, case.inputs, case.attributes)
+    found = NEURON.vjp(np, case.inputs, case.attributes, outputs, case.cotangents)
     assert 0.1 < expected["y"].mean() < 0.9
     for name, value in expected.items():
         np.testing.assert_allclose(outputs[name], value, rtol=1e-13, atol=1e-13, err_msg=name)
-    for name, value in gradients.items():
+    for name, value in case.gradients.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 def test_an_input_moves_the_potential_one_step_later():
-    neuron = learned()
+    neuron = learned_clif()
     x = np.zeros((3, 1, 1))
     inputs = {"x": x, **{f"state.{n}": np.zeros((1, 1)) for n in neuron.states}}
     inputs |= {f"p.{name}": np.array(value) for name, value in values(neuron).items()}

@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import lif_by_autograd, recurrent_by_autograd
 
 from snnx.neurons import IF, LIF, Neuron
 from snnx.ops import OPS, Op, Sample
 from snnx.ops._cases import dyadic, generator
 from snnx.ops._neuron_cases import settle
-from snnx.scalars import Learned
 from snnx.surrogate import (
-    ArcTan,
     Rectangular,
     Sigmoid,
     Surrogate,
-    Triangular,
 )
 
 NEURON = OPS["neuron"]
@@ -71,74 +69,18 @@ def test_vjp_is_the_derivative_of_the_smooth_forward(op: Op, sample: Sample) -> 
 @pytest.mark.parametrize("reset", [0.0, -0.25, "subtract"])
 @pytest.mark.parametrize("detach", [False, True])
 def test_vjp_equals_the_autograd_of_a_loop_written_by_hand(reset: Any, detach: bool) -> None:
-    torch = pytest.importorskip("torch")
-
-    class Spike(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Any, width: Any) -> Any:
-            ctx.save_for_backward(x, width)
-            return (x >= 0).to(x.dtype)
-
-        @staticmethod
-        def backward(ctx: Any, g: Any) -> Any:
-            x, width = ctx.saved_tensors
-            h = torch.clamp(width - x.abs(), min=0) / width**2
-            return g * h, (g * -(x / width) * h).sum()
-
-    rng = generator(23)
-    numbers = {"x": 0.4 + rng.standard_normal((6, 3, 5)), "v": 0.3 * rng.standard_normal((3, 5))}
-    scalars = {"decay": 0.6, "threshold": 0.8, "width": 1.3}
-    g_y, g_v = rng.standard_normal((6, 3, 5)), rng.standard_normal((3, 5))
-    t = {k: torch.tensor(a, requires_grad=True) for k, a in {**numbers, **scalars}.items()}
-    t |= {k: torch.tensor(v, dtype=torch.float64, requires_grad=True) for k, v in scalars.items()}
-    v, loss = t["v"], 0.0
-    for step in range(6):
-        u = t["decay"] * v + t["x"][step]
-        s = Spike.apply(u - 0.75 * t["threshold"], t["width"])
-        r = s.detach() if detach else s
-        v = u - t["threshold"] * r if reset == "subtract" else u * (1 - r) + reset * r
-        loss = loss + (torch.tensor(g_y[step]) * 2.0 * t["threshold"] * s).sum()
-    (loss + (torch.tensor(g_v) * v).sum()).backward()
-    neuron = LIF(
-        decay=Learned(0.6, group="decay"),
-        threshold=Learned(0.8, low=0.1),
-        fire_fraction=0.75,
-        reset=reset,
-        detach_reset=detach,
-        emit=("threshold", 2.0),
-        surrogate=Triangular(Learned(1.3, transform="log")),
-    )
-    names = {"x": "x", "v": "state.v", "decay": "p.decay", "threshold": "p.threshold"}
-    names["width"] = "p.surrogate.width"
-    inputs = {names[k]: np.asarray(a) for k, a in {**numbers, **scalars}.items()}
-    found = pull(inputs, neuron, {"y": g_y, "state.v": g_v})
-    for name, ours in names.items():
-        wanted = t[name].grad.numpy()
-        np.testing.assert_allclose(found[ours], wanted, rtol=1e-12, atol=1e-12, err_msg=name)
+    case = lif_by_autograd(reset, detach)
+    found = pull(case.inputs, case.attributes["neuron"], case.cotangents)
+    for name, wanted in case.gradients.items():
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 def test_recurrent_vjp_equals_autograd() -> None:
-    torch = pytest.importorskip("torch")
-    rng = generator(29)
-    arrays = {"x": rng.standard_normal((5, 2, 3)), "feedback": 0.5 * rng.standard_normal((3, 3))}
-    g = rng.standard_normal((5, 2, 3))
-    t = {k: torch.tensor(a, requires_grad=True) for k, a in arrays.items()}
-    b = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
-    c = v = y = torch.zeros(2, 3, dtype=torch.float64)
-    loss = 0.0
-    for step in range(5):
-        c = b * c + t["x"][step] + y @ t["feedback"].T
-        u = 0.5 * v + c
-        y = 0.5 + torch.atan(math.pi * (u - 1) / 2) / math.pi
-        v = u * (1 - y)
-        loss = loss + (torch.tensor(g[step]) * y).sum()
-    loss.backward()  # type: ignore[union-attr]
-    op, attributes = OPS["recurrent"], {"neuron": LIF(surrogate=ArcTan(2.0)), "fire": "smooth"}
-    inputs = {**arrays, "synapse_decay": np.asarray(0.4)}
-    found = op.vjp(np, inputs, attributes, op.forward(np, inputs, attributes), {"y": g})
-    for name in arrays:
-        np.testing.assert_allclose(found[name], t[name].grad.numpy(), rtol=1e-11, atol=1e-12)
-    assert found["synapse_decay"] == pytest.approx(float(b.grad), rel=1e-11)
+    case = recurrent_by_autograd()
+    op, outputs = case.op, case.op.forward(np, case.inputs, case.attributes)
+    found = op.vjp(np, case.inputs, case.attributes, outputs, case.cotangents)
+    for name, wanted in case.gradients.items():
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-11, atol=1e-12, err_msg=name)
 
 
 # The dynamics.
