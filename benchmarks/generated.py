@@ -57,11 +57,11 @@ def images(root: Path, paths: Mapping[str, str], side: int) -> None:
 
 
 def imagenet(root: Path, name: str, train: int, test: int) -> None:
-    """Write two class folders of train and val."""
+    """Write ten class folders of train and val."""
     found = {
-        f"{part}/n{i % 2}/{i}.JPEG": ""
+        f"{part}/n{i % 10}/{i}.JPEG": ""
         for part, count in (("train", train), ("val", test))
-        for i in range(max(count, 2))
+        for i in range(max(count, 10))
     }
     images(root, found, 96)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from benchmarks.generated import source
 from snnx.commands.header import facts, open_choices
 from snnx.data import Batches, Dataset
+from snnx.data.arrays import Split
 from snnx.data.augmented import Augmented
 from snnx.data.draws import Draws
 from snnx.data.lazy import Source, Stored
@@ -42,9 +43,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(stored: Stored, side: int) -> Dataset:
     """Return a few samples with every k-th pixel and step, in memory."""
     arrays: list[Any] = []
-    for split in ("train", "test"):
-        count = min(stored.size(split), SAMPLES if split == "train" else BATCH)  # type: ignore[arg-type]
-        x, y, lengths = stored.take(split, Draws(0, 0, np.arange(count), split))  # type: ignore[arg-type]
+    for split in get_args(Split):
+        count = SAMPLES if split == "train" else BATCH
+        chosen = np.linspace(0, stored.size(split) - 1, count).astype(
+            np.int64
+        )  # the last class too
+        x, y, lengths = stored.take(split, Draws(0, 0, chosen, split))
         if len(stored.features) == 3:
             by = max(1, x.shape[-2] // side)
             x = x[..., ::by, ::by, :][..., :side, :side, :]
