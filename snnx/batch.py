@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,16 @@ from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx.program import Program, ShapeError
 
+LARGEST = 2**32 - 1  # what a counter of the random stream holds
+
 
 def check_batch(
     program: Program, objective: Objective, batch: Mapping[str, Any], steps: int
 ) -> tuple[np.ndarray, int]:
     """Return x as [T or 1, N, *F] and T; ValueError, TypeError say what is wrong with the batch."""
+    for name in ("x", "y", "index"):
+        if name not in batch:
+            raise ValueError(f"batch: has no {name!r}; it holds x, y, index and maybe length")
     x = np.asarray(batch["x"])
     if x.dtype.kind not in "fiub":
         raise TypeError(f"batch x: expects numbers, gets dtype {x.dtype}")
@@ -38,6 +43,8 @@ def check_batch(
     index = np.asarray(batch["index"])
     if index.shape != (n,):
         raise ShapeError(f"batch index: expects shape ({n},), gets {index.shape}")
+    if index.dtype.kind not in "iu" or index.min() < 0 or index.max() > LARGEST:
+        raise ValueError(f"batch index: expects whole numbers in [0, 2^32), gets {index!r}")
     y = np.asarray(batch["y"])
     if objective.classifies:
         _check_labels(y, n, program)
@@ -112,8 +119,48 @@ def check_dials(known: Mapping[str, float], dials: Mapping[str, Any]) -> dict[st
     unknown = sorted(set(dials) - set(known) - set(COUNTERS))
     if unknown:
         raise KeyError(f"unknown dials {unknown}; there are {sorted({*known, *COUNTERS})}")
-    counters = dict.fromkeys(COUNTERS, 0)
-    return {**known, **counters, **dials}
+    found = {**known, **dict.fromkeys(COUNTERS, 0), **dials}
+    check_counters(found)
+    return found
+
+
+def check_counters(values: Mapping[str, Any]) -> None:
+    """Raise ValueError for a seed, step or epoch that is no whole number of 32 bits."""
+    for name in COUNTERS:
+        value = values[name]
+        if not isinstance(value, int | np.integer) or not 0 <= value <= LARGEST:
+            raise ValueError(f"dial {name!r}: must be a whole number in [0, 2^32), not {value!r}")
+
+
+def check_parts(parts: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError where a step has nothing to train on."""
+    if not parts:
+        raise ValueError("step: give at least one batch")
+
+
+def check_names(
+    program: Program,
+    *,
+    taps: Iterable[str] = (),
+    impose: Iterable[str] | None = None,
+    state: Iterable[str] | None = None,
+    parameters: Iterable[str] | None = None,
+    at: str | None = None,
+) -> None:
+    """Raise KeyError for what the program does not have: nothing given is left out in silence."""
+    spiking = {s.path for s in program.spiking}
+    seen = {f"{path}.{kind}" for path in spiking for kind in ("spike", "potential")}
+    given = (
+        ("taps", taps, {*program.edges, *seen}),
+        ("imposed spikes", impose, spiking),
+        ("states", state, {"t", *(s.path for s in program.steps if s.states)}),
+        ("parameters", parameters, {p.path for p in program.parameters}),
+        ("edges", None if at is None else (at,), set(program.edges)),
+    )
+    for what, names, known in given:
+        unknown = sorted(set(names or ()) - known)
+        if unknown:
+            raise KeyError(f"unknown {what} {unknown}; there are {sorted(known)}")
 
 
 def check_snapshot(program: Program, optim: Optim, snapshot: Snapshot) -> None:

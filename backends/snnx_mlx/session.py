@@ -12,7 +12,7 @@ import mlx.core as mx
 import numpy as np
 
 from snnx.backend import Arrays, BackendError, Batch, Dials, Forward, Snapshot
-from snnx.batch import check_batch, check_dials, check_snapshot
+from snnx.batch import check_batch, check_dials, check_names, check_parts, check_snapshot
 from snnx.mode import EVAL, Mode, Run
 from snnx.objective import Objective
 from snnx.optim import Optim
@@ -68,6 +68,7 @@ class MlxSession:
 
     def step(self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None) -> Pending:
         """Take one update from micro-batches."""
+        check_parts(parts)
         values = check_dials(self.train_step.known, dials)
         with mx.stream(self.net.device):
             ready = [self._batch(part, None) for part in parts]
@@ -109,6 +110,7 @@ class MlxSession:
         steps: int | None = None,
     ) -> np.ndarray:
         """Return per-sample losses [copies, N]."""
+        check_names(self.net.program, parameters=parameters, at=at)
         with mx.stream(self.net.device):
             own, statistics = self.net.arrays()
             own |= _floats(parameters)
@@ -136,6 +138,7 @@ class MlxSession:
         steps: int | None = None,
     ) -> tuple[float, dict[str, np.ndarray]]:
         """Return the mean loss and its gradients by path."""
+        check_names(self.net.program, parameters=wrt, impose=impose)
         with mx.stream(self.net.device):
             ready, total = self._batch(batch, steps)
             value, grads, _, _ = self.train_step.gradients(
@@ -162,6 +165,7 @@ class MlxSession:
         steps: int | None = None,
     ) -> Forward:
         """Run the network and return output, taps, state and statistics."""
+        check_names(self.net.program, taps=taps, impose=impose, state=state)
         ends = (".spike", ".potential")
         observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ends))
         with mx.stream(self.net.device):

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from snnx.backend import Arrays, Batch, Dials, Forward, Snapshot
-from snnx.batch import check_batch, check_dials, check_snapshot, dial_values
+from snnx.batch import (
+    check_batch,
+    check_dials,
+    check_names,
+    check_parts,
+    check_snapshot,
+    dial_values,
+)
 from snnx.mode import EVAL, Mode, Run, train_mode
 from snnx.objective import Objective
 from snnx.ops import OPS
@@ -102,6 +109,7 @@ class NumpySession:
         self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None
     ) -> dict[str, float]:
         """Take one update from micro-batches."""
+        check_parts(parts)
         values = check_dials(self.known, dials)
         total = sum(len(p["index"]) for p in parts)
         loss, correct = 0.0, 0
@@ -184,6 +192,7 @@ class NumpySession:
         steps: int | None = None,
     ) -> np.ndarray:
         """Return per-sample losses [copies, N]."""
+        check_names(self.net.program, parameters=parameters, at=at)
         out = self._run(
             batch, dials, mode, steps, parameters=parameters, copies=copies, at=at, values=values
         )
@@ -202,6 +211,7 @@ class NumpySession:
         steps: int | None = None,
     ) -> tuple[float, dict[str, np.ndarray]]:
         """Return the mean loss and its gradients by path."""
+        check_names(self.net.program, parameters=wrt, impose=impose)
         total = len(batch["index"])
         losses, grads, _ = self._value_and_grad(
             batch, dials, mode or self.train, total, impose, steps
@@ -221,6 +231,7 @@ class NumpySession:
         steps: int | None = None,
     ) -> Forward:
         """Run the network and return output, taps, state and statistics."""
+        check_names(self.net.program, taps=taps, impose=impose, state=state)
         ends = (".spike", ".potential")
         observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ends))
         out = self._run(

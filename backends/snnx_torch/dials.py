@@ -13,16 +13,14 @@ import torch
 from torch import Tensor
 
 from snnx.backend import COUNTERS
+from snnx.batch import check_counters
 
 
 def pack(values: Mapping[str, Any], names: tuple[str, ...], device: torch.device) -> Tensor:
     """Return the buffer, int32 [3 + len(names)], by one copy that the host does not wait for."""
-    counters = [int(values[name]) for name in COUNTERS]
-    for name, value in zip(COUNTERS, counters, strict=True):
-        if not 0 <= value < 2**32:
-            raise ValueError(f"dial {name!r}: must be in [0, 2^32), not {value}")
+    check_counters(values)
     words = np.empty(len(COUNTERS) + len(names), np.uint32)
-    words[: len(COUNTERS)] = counters
+    words[: len(COUNTERS)] = [values[name] for name in COUNTERS]
     words[len(COUNTERS) :] = np.array([values[n] for n in names], np.float32).view(np.uint32)
     host = torch.from_numpy(words.view(np.int32))
     if device.type == "cuda":

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from snnx.backend import Arrays, Batch, Dials, Forward, Snapshot
-from snnx.batch import check_batch, check_dials, check_snapshot, dial_values
+from snnx.batch import (
+    check_batch,
+    check_dials,
+    check_names,
+    check_parts,
+    check_snapshot,
+    dial_values,
+)
 from snnx.mode import EVAL, Mode, Run, train_mode
 from snnx.objective import Objective
 from snnx.optim import Optim
@@ -81,6 +88,7 @@ class TorchSession:
 
     def step(self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None) -> Pending:
         """Take one update from micro-batches."""
+        check_parts(parts)
         moved = [self._batch(part, None) for part in parts]
         key = (mode or self.train, tuple(total for _, total in moved))
         if key not in self._steps:
@@ -188,16 +196,11 @@ class TorchSession:
         steps: int | None = None,
     ) -> np.ndarray:
         """Return per-sample losses [copies, N]."""
+        check_names(self.net.program, parameters=parameters, at=at)
         with algorithms(self.deterministic), torch.no_grad():
+            own = self._replaced(parameters)
             out, tensors = self._run(
-                batch,
-                dials,
-                mode,
-                steps,
-                parameters=self._replaced(parameters),
-                copies=copies,
-                at=at,
-                values=values,
+                batch, dials, mode, steps, parameters=own, copies=copies, at=at, values=values
             )
             losses = self.update.losses(out.y, tensors)
         return to_numpy(losses).reshape(copies, -1)
@@ -213,6 +216,7 @@ class TorchSession:
         steps: int | None = None,
     ) -> tuple[float, dict[str, np.ndarray]]:
         """Return the mean loss and its gradients by path."""
+        check_names(self.net.program, parameters=wrt, impose=impose)
         leaves = {k: p.detach().requires_grad_() for k, p in self.parameters.items()}
         with algorithms(self.deterministic):
             out, tensors = self._run(
@@ -236,17 +240,12 @@ class TorchSession:
         steps: int | None = None,
     ) -> Forward:
         """Run the network and return output, taps, state and statistics."""
+        check_names(self.net.program, taps=taps, impose=impose, state=state)
         observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ENDS))
         with algorithms(self.deterministic), torch.no_grad():
+            options = {"impose": impose, "observed": observed, "state": state}
             out, _ = self._run(
-                batch,
-                dials,
-                mode or EVAL,
-                steps,
-                parameters=self.parameters,
-                impose=impose,
-                observed=observed,
-                state=state,
+                batch, dials, mode or EVAL, steps, parameters=self.parameters, **options
             )
         found = {t: out.observed[t] if t.endswith(ENDS) else out.edges[t] for t in taps}
         arrays = {k: tuple(map(to_numpy, v)) for k, v in out.state.items() if k != "t"}

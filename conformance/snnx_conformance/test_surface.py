@@ -73,9 +73,10 @@ def test_unknown_dial_is_refused(snnx_backend: Backend) -> None:
         {"y": np.array([0, 1, 2, 5])},
         {"y": np.array([0, -1, 2, 3])},
         {"index": np.arange(3)},
+        {"index": np.array([0, 1, 2, -1])},
         {"length": np.array([0, 1, 1, 1])},
     ],
-    ids=["shape", "no-time", "label", "negative-label", "index", "length"],
+    ids=["shape", "no-time", "label", "negative-label", "index", "negative-index", "length"],
 )
 def test_bad_batch_is_refused(snnx_backend: Backend, change: dict[str, Any]) -> None:
     session = session_of(snnx_backend, nets()[NET])
@@ -84,6 +85,44 @@ def test_bad_batch_is_refused(snnx_backend: Backend, change: dict[str, Any]) -> 
         session.step([bad], {})
     with pytest.raises(ValueError, match="batch"):
         session.forward(bad, {})
+
+
+def test_batch_without_an_array_and_step_without_a_batch_are_refused(
+    snnx_backend: Backend,
+) -> None:
+    session = session_of(snnx_backend, nets()[NET])
+    for name in ("x", "y", "index"):
+        bad: Any = {k: v for k, v in batch_of().items() if k != name}
+        with pytest.raises(ValueError, match=f"batch: has no '{name}'"):
+            session.forward(bad, {})
+    with pytest.raises(ValueError, match="at least one batch"):
+        session.step([], {})
+
+
+@pytest.mark.parametrize("value", [-1, 2**32, 0.5], ids=["negative", "large", "fraction"])
+def test_counter_of_no_32_bits_is_refused(snnx_backend: Backend, value: float) -> None:
+    session = session_of(snnx_backend, nets()[NET])
+    with pytest.raises(ValueError, match=r"dial 'step': must be a whole number in \[0, 2\^32\)"):
+        session.step([batch_of()], {"step": value})
+
+
+def test_name_that_the_program_lacks_is_refused(snnx_backend: Backend) -> None:
+    session, batch = session_of(snnx_backend, nets()[NET]), batch_of()
+    array = np.zeros((1, 1), np.float32)
+    with pytest.raises(KeyError, match="unknown taps"):
+        session.forward(batch, {}, EVAL, ("nowhere",))
+    with pytest.raises(KeyError, match="unknown imposed spikes"):
+        session.forward(batch, {}, EVAL, impose={"nowhere": array})
+    with pytest.raises(KeyError, match="unknown states"):
+        session.forward(batch, {}, EVAL, state={"nowhere": (array,)})
+    with pytest.raises(KeyError, match="unknown imposed spikes"):
+        session.grads(batch, {}, EVAL, impose={"nowhere": array})
+    with pytest.raises(KeyError, match="unknown parameters"):
+        session.grads(batch, {}, EVAL, ("nowhere",))
+    with pytest.raises(KeyError, match="unknown parameters"):
+        session.loss(batch, {}, EVAL, {"nowhere": array})
+    with pytest.raises(KeyError, match="unknown edges"):
+        session.loss(batch, {}, EVAL, at="nowhere", values=array)
 
 
 def test_step_that_is_not_finite_changes_nothing(snnx_backend: Backend) -> None:

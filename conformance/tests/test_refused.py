@@ -105,3 +105,20 @@ def test_a_dial_of_the_model_is_no_learning_rate_of_another_value() -> None:
     net = snnx.build(model, backend="numpy")
     with pytest.raises(ValueError, match="dial 'lr' is a number of the model and a learning rate"):
         backend.session(net, snnx.SDT(), Optim(Adam()), steps=2)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"objective": "tet"}, "objective: give something like"),
+        ({"optim": Adam()}, "optim: give something like"),
+        ({"schedule": "cosine"}, "schedule: give something like"),
+        ({"methods": ("tet",)}, "methods: give something like"),
+        ({"epochs": 1.5}, "epochs must be a whole number"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"steps": 2.5}, "steps must be a whole number"),
+    ],
+)
+def test_fit_names_the_argument_of_another_kind(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        snnx.fit(MODEL, (X, Y, X, Y), backend="numpy", **option)

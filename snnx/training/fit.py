@@ -87,13 +87,15 @@ def fit(
     Raises: ValueError, TypeError for arguments that do not fit, BackendError, CheckpointError,
     `snnx.training.loop.Diverged` where the loss is not finite.
     """
+    optim = optim or Optim(Adam())
+    _check_kinds(objective, optim, schedule, methods)
     dataset = _dataset(data)
     steps = time_steps(dataset, steps)
     methods = tuple(method.for_steps(steps) for method in methods)
     for method in methods:
         objective = method.objective(objective)
     check_stages(stages, dataset)
-    model, optim = applied(methods, model, optim or Optim(Adam()), objective)
+    model, optim = applied(methods, model, optim, objective)
     plan = Plan(
         model=model,
         objective=objective,
@@ -125,6 +127,18 @@ def fit(
     if folder is not None:
         folder.finish(values)
     return Result(test, tuple(keeper.rows), training.session, values)
+
+
+def _check_kinds(objective: Any, optim: Any, schedule: Any, methods: Any) -> None:
+    wanted: list[tuple[str, Any, type, str]] = [
+        ("objective", objective, Objective, "snnx.TET()"),
+        ("optim", optim, Optim, "snnx.Optim(snnx.Adam(0.002))"),
+        ("schedule", schedule, Schedule, "snnx.training.schedules.Cosine(epochs)"),
+        *(("methods", method, Method, "snnx.methods.TETMethod()") for method in methods),
+    ]
+    for name, value, kind, example in wanted:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: give something like {example}, not {value!r}")
 
 
 def _dataset(data: Any) -> Any:

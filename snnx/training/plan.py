@@ -87,6 +87,8 @@ class Plan:
             if self.stages[-1].ann:
                 raise ValueError("the last stage is an ANN; add one that trains the neurons")
         for name in ("steps", "epochs", "batch_size"):
+            if not isinstance(getattr(self, name), int):
+                raise TypeError(f"{name} must be a whole number, not {getattr(self, name)}")
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.max_steps is not None and self.max_steps < 1:
