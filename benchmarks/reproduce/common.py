@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import textwrap
@@ -97,9 +98,11 @@ class Record:
 def _environment(backend: str) -> Values:
     found = environment(load_backend(backend).describe())
     del found["command"]
-    source = Path(snnx.__file__).parent
+    source, git = Path(snnx.__file__).parent, shutil.which("git")
+    if git is None:
+        return {**found, "commit": "unknown"}
     asked = subprocess.run(
-        ["git", "-C", str(source), "describe", "--always", "--dirty"],
+        [git, "-C", str(source), "describe", "--always", "--dirty"],
         capture_output=True,
         text=True,
         check=False,
@@ -122,6 +125,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def verdicts(rows: Sequence[Sequence[str]]) -> str:
+    """Return the table of what was claimed, what came out, and whether that is the same."""
+    return table(("claim", "paper", "here", "verdict"), rows)
+
+
+def verdict(holds: bool) -> str:
+    """Return the word for a claim that holds here or does not."""
+    return "reproduced" if holds else "**not reproduced**"
 
 
 def reflow(text: str) -> str:
