@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from snnx.analysis.pagestyle import inline_svg, style_sheet
+from snnx.analysis.pagestyle import document, figure
 from snnx.analysis.rundata import RunData, flat, number
 
 CAPTIONS = {
@@ -66,14 +65,13 @@ FILES = {
     "FAILED": "the run did not end well; holds its exit code",
 }
 UNKNOWN = "not recorded"
-HALF = 400.0  # points: a picture narrower than this is one of half the width
 
 
 def page(run: RunData, figures: Mapping[str, str]) -> str:
     """Return the page's HTML; every text that comes from a file is escaped."""
-    title = escape(run.folder.resolve().name)
+    title = run.folder.resolve().name
     parts = [
-        f"<h1>{title}</h1>",
+        f"<h1>{escape(title)}</h1>",
         _state(run),
         _numbers(run),
         _notes(run),
@@ -85,12 +83,7 @@ def page(run: RunData, figures: Mapping[str, str]) -> str:
         _files(run),
     ]
     body = "\n".join(part for part in parts if part)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title} - snnx</title>\n<style>{style_sheet()}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return document(title, body)
 
 
 def _state(run: RunData) -> str:
@@ -103,53 +96,34 @@ def _state(run: RunData) -> str:
     return '<p class="warn">This run has no result yet: the numbers are its last ones.</p>'
 
 
-def _found(run: RunData, *names: str) -> Any:
-    """Return the first value of these names: in the result, the environment, then the settings."""
-    for source in (run.result, run.env, run.config):
-        leaves = flat(source)
-        for name in names:
-            for key, value in leaves.items():
-                if key == name or key.endswith(f".{name}"):
-                    return value
-    return None
-
-
-def _last(run: RunData, *names: str) -> float | None:
-    value = number(_found(run, *names))
-    if value is None:
-        y = run.series(*names)[1]
-        value = float(y[-1]) if len(y) else None
-    return value
-
-
 def _numbers(run: RunData) -> str:
-    accuracy = _last(run, "test_accuracy")
+    accuracy = run.last("test_accuracy")
     macs = run.arrays.get("step_macs")
     total = None if macs is None or not macs.size or macs.min() < 0 else int(macs.sum())
-    parameters = number(_found(run, "parameters"))
+    parameters = number(run.found("parameters"))
     if parameters is None and "step_parameters" in run.arrays:
         parameters = float(run.arrays["step_parameters"].sum())
-    steps = number(_found(run, "T", "steps"))
+    steps = number(run.found("T", "steps"))
     if "steps" in run.arrays:
         steps = float(run.arrays["steps"])
-    spikes = _last(run, "spikes_per_neuron_step", "spikes")
+    spikes = run.last("spikes_per_neuron_step", "spikes")
     if spikes is None and "spikes" in run.arrays:
         spikes = float(run.arrays["spikes"])
     epochs = run.series("train_loss", "loss", "test_accuracy")[0]
-    seconds = number(_found(run, "seconds", "time", "wall_time", "duration"))
+    seconds = number(run.found("seconds", "time", "wall_time", "duration"))
     cells = [
-        ("test accuracy", _shown(accuracy, "{:.2f} %", 100.0)),
-        ("training loss", _shown(_last(run, "train_loss", "loss"), "{:.4g}")),
-        ("parameters", _shown(parameters, "{:,.0f}")),
-        ("time steps T", _shown(steps, "{:.0f}")),
-        ("MACs per step", _shown(total, "{:,.0f}")),
-        ("spikes / neuron / step", _shown(spikes, "{:.3f}")),
+        ("test accuracy", shown(accuracy, "{:.2f} %", 100.0)),
+        ("training loss", shown(run.last("train_loss", "loss"), "{:.4g}")),
+        ("parameters", shown(parameters, "{:,.0f}")),
+        ("time steps T", shown(steps, "{:.0f}")),
+        ("MACs per step", shown(total, "{:,.0f}")),
+        ("spikes / neuron / step", shown(spikes, "{:.3f}")),
         ("epochs", f"{len(epochs)}" if len(epochs) else UNKNOWN),
-        ("time", _duration(seconds)),
-        ("seed", _word(_found(run, "seed"))),
-        ("backend", _word(_found(run, "backend"))),
-        ("device", _word(_found(run, "device"))),
-        ("precision", _word(_found(run, "precision"))),
+        ("time", duration(seconds)),
+        ("seed", word(run.found("seed"))),
+        ("backend", word(run.found("backend"))),
+        ("device", word(run.found("device"))),
+        ("precision", word(run.found("precision"))),
     ]
     rows = "".join(
         f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>"
@@ -159,13 +133,15 @@ def _numbers(run: RunData) -> str:
     return f'<dl class="numbers">{rows}</dl>'
 
 
-def _shown(value: float | None, form: str, scale: float = 1.0) -> str:
+def shown(value: float | None, form: str, scale: float = 1.0) -> str:
+    """Return a number as text; None was not recorded."""
     if value is None:
         return UNKNOWN
     return form.format(value * scale) if math.isfinite(value) else "not finite"
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Return a time as text."""
     if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
     if seconds < 120:
@@ -174,7 +150,8 @@ def _duration(seconds: float | None) -> str:
     return f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """Return a value as text; None was not recorded."""
     return UNKNOWN if value is None else str(value)
 
 
@@ -212,12 +189,7 @@ def _figures(figures: Mapping[str, str]) -> Iterator[str]:
         yield "<h2>Pictures</h2>"
     for name, text in figures.items():
         title, caption = CAPTIONS[name]
-        width = re.search(r'viewBox="0 0 ([\d.]+) ', text)
-        kind = ' class="half"' if width and float(width[1]) < HALF else ""
-        yield (
-            f'<figure{kind}><div class="scroll">{inline_svg(text, name, title)}</div>'
-            f"<figcaption><b>{title}.</b> {caption}</figcaption></figure>"
-        )
+        yield figure(name, text, title, caption)
 
 
 def _model(run: RunData) -> str:
@@ -253,10 +225,10 @@ def _model(run: RunData) -> str:
 
 
 def _reproduce(run: RunData) -> str:
-    commands = _commands(run)
+    lines = commands(run)
     text = "<h2>Reproduce</h2>"
-    if commands:
-        text += f"<pre><code>{escape(chr(10).join(commands))}</code></pre>"
+    if lines:
+        text += f"<pre><code>{escape(chr(10).join(lines))}</code></pre>"
     else:
         text += "<p>The command was not recorded.</p>"
     if run.config_text:
@@ -267,26 +239,26 @@ def _reproduce(run: RunData) -> str:
     return text
 
 
-def _commands(run: RunData) -> list[str]:
+def commands(run: RunData) -> list[str]:
     """Return the command lines of a run: those before it was resumed, then the last."""
     before = run.env.get("before")
     earlier = [e for e in before if isinstance(e, Mapping)] if isinstance(before, list) else []
-    commands = []
+    found = []
     for env in (*earlier, run.env):
         command = env.get("command")
         if isinstance(command, list) and command:
             words = [str(word) for word in command]
             name = words[0].replace("\\", "/").rsplit("/", 1)[-1]
             start = "python -m snnx" if name == "__main__.py" else shlex.quote(name)
-            commands.append(" ".join([start, *map(shlex.quote, words[1:])]))
+            found.append(" ".join([start, *map(shlex.quote, words[1:])]))
         elif isinstance(command, str):
-            commands.append(command)
-    return commands
+            found.append(command)
+    return found
 
 
 def _environment(run: RunData) -> str:
-    shown = {k: v for k, v in run.env.items() if k not in ("before", "command")}
-    rows = [(key, _word(value)) for key, value in flat(shown).items()]
+    kept = {k: v for k, v in run.env.items() if k not in ("before", "command")}
+    rows = [(key, word(value)) for key, value in flat(kept).items()]
     return f"<h2>Environment</h2>{_table(rows)}" if rows else ""
 
 

@@ -1,4 +1,4 @@
-"""How the page of a run looks, by day, at night, on a phone and on paper."""
+"""How a page looks, by day, at night, on a phone and on paper."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from html import escape
 
 from snnx.analysis.style import DARK
+
+HALF = 400.0  # points: a picture narrower than this is one of half the width
 
 _CSS = """
 :root { color-scheme: light dark; --ink: #1c2430; --muted: #5c6776; --line: #dfe4ea;
@@ -39,7 +41,7 @@ th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px so
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 tbody th { width: 9rem; }
 tfoot td { font-weight: 600; border-bottom: 0; } td { overflow-wrap: anywhere; }
-td.w { white-space: nowrap; }
+td.w { white-space: nowrap; } .key { vertical-align: middle; }
 pre { background: var(--panel); padding: .8rem 1rem; overflow-x: auto; font-size: .85rem;
   line-height: 1.45; border-radius: 4px; } code { font-family: ui-monospace, monospace; }
 summary { cursor: pointer; color: var(--accent); margin-top: .5rem; }
@@ -59,6 +61,26 @@ def style_sheet() -> str:
     night = " ".join(f"--c{colour[1:]}: {dark};" for colour, dark in DARK.items())
     day = " ".join(f"--c{colour[1:]}: {colour};" for colour in DARK)
     return _CSS.replace("FIGURES", night).replace("PRINTED", day)
+
+
+def document(title: str, body: str) -> str:
+    """Return a whole page of that title; `body` is HTML."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)} - snnx</title>\n<style>{style_sheet()}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def figure(name: str, svg: str, title: str, caption: str) -> str:
+    """Return a picture with its caption, which is HTML, below it."""
+    width = re.search(r'viewBox="0 0 ([\d.]+) ', svg)
+    kind = ' class="half"' if width and float(width[1]) < HALF else ""
+    return (
+        f'<figure{kind}><div class="scroll">{inline_svg(svg, name, title)}</div>'
+        f"<figcaption><b>{title}.</b> {caption}</figcaption></figure>"
+    )
 
 
 def inline_svg(text: str, name: str, title: str) -> str:

@@ -101,6 +101,24 @@ class RunData:
                     found[key] = None
         return list(found)
 
+    def found(self, *names: str) -> Any:
+        """Return the first value of these names: in the result, the environment, the settings."""
+        for source in (self.result, self.env, self.config):
+            leaves = flat(source)
+            for name in names:
+                for key, value in leaves.items():
+                    if key == name or key.endswith(f".{name}"):
+                        return value
+        return None
+
+    def last(self, *names: str) -> float | None:
+        """Return the first of these numbers as it was at the end: found, or of the last epoch."""
+        value = number(self.found(*names))
+        if value is None:
+            y = self.series(*names)[1]
+            value = float(y[-1]) if len(y) else None
+        return value
+
     def text(self, name: str) -> str:
         """Return a string kept in data.npz, or "" where it is not there."""
         array = self.arrays.get(name)
