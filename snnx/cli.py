@@ -175,6 +175,21 @@ def plot(
         print(path)
 
 
+@app.command()
+@guarded
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="runs, or latest")],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="the page of several runs [runs/comparison.html]"),
+    ] = None,
+) -> None:
+    """Write the page of a run anew, or one page that compares several."""
+    from snnx.commands import report as command
+
+    print(command.report(runs, out))
+
+
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @guarded
 def conform(
