@@ -1,0 +1,76 @@
+"""The summary of all reproduced claims, from their records.
+
+python benchmarks/reproduce/index.py
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from common import PAGES, Record, reflow, table
+
+CLAIMS = {  # script: the claim of the four papers it belongs to
+    "dspike_fdg": "1 Dspike",
+    "asgl_width": "4 ASGL",
+    "tet": "6 TET",
+    "energy": "8 energy",
+}
+
+NOT_RUN = (
+    (
+        "Dspike Table 1: accuracy when trained by the FDG, against eps",
+        "thousands of FDGs of seconds each for every eps: needs a GPU",
+    ),
+    ("Dspike against fixed surrogates on Fashion-MNIST, temperature over epochs", "time"),
+    ("DSR: accuracy against T, Table 3, three backwards compared", "time"),
+    ("DSR Eq. 18 and 21, bit-exact", "no script yet"),
+    ("ASGL Tables 3 and 8, Fig. 3a", "time"),
+    ("ASGL recurrent and C-LIF on JapaneseVowels and saccade events", "time"),
+    ("TET at T = 6, and the landscapes of both losses", "time"),
+    ("Time inheritance, both directions", "time"),
+    ("Claims 1, 4 and 6 on MLX", "MLX convolutions are too slow on a CPU for it; needs a GPU"),
+)
+
+
+def page() -> str:
+    """Return the summary."""
+    rows = []
+    for claim, label in CLAIMS.items():
+        script = importlib.import_module(claim)
+        command = f"`python benchmarks/reproduce/{claim}.py`"
+        for what, paper, here, verdict in script.summary(Record(claim)):
+            rows.append([label, what, paper, here, verdict, command, f"[page]({claim}.md)"])
+    head = ["", "claim", "paper", "here", "verdict", "command", ""]
+    return reflow(
+        f"""# Reproduction
+
+What the four papers claim and what comes out here, on real data, each by one command. These runs
+are small: one CPU thread, small networks, few epochs. Each page says what was reduced. A paper's
+number stands beside ours to show the direction, not to be met: data and networks differ.
+
+{table(head, rows)}
+
+"Not reproduced" means that the effect did not show in our small setting; each page gives the
+likely reason. It does not say that the paper is wrong.
+
+## Not run yet
+
+{table(["claim", "why"], NOT_RUN)}
+
+## How it works
+
+A script of `benchmarks/reproduce/` takes the runs that its record in `benchmarks/results/`
+lacks, one by one, and then writes its page and figure here. It can be stopped at any time and
+goes on where it was. With `--page` it writes the page from the record alone; a test holds every
+page to its record. Accuracy is that of the last epoch, never the best one; ± is the sample
+standard deviation over seeds.
+
+MNIST: `snnx data get mnist`. Fashion-MNIST: `apt-get install dataset-fashion-mnist` on Debian or
+Ubuntu. The digits are embedded.
+"""
+    )
+
+
+if __name__ == "__main__":
+    (PAGES / "index.md").write_text(page(), "utf-8")
+    print(PAGES / "index.md")

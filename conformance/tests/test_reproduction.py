@@ -1,0 +1,98 @@
+"""Reproduced claims: the records are whole, and every page says what its record holds."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "benchmarks" / "reproduce"
+PAGES = ROOT / "docs" / "reproduction"
+RESULTS = ROOT / "benchmarks" / "results"
+CLAIMS = ("asgl_width", "dspike_fdg", "energy", "tet")
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the scripts be imported as they import each other, and forget them afterwards."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name in ("common", "index", *CLAIMS):
+            del sys.modules[name]
+
+
+def load(name: str) -> Any:
+    """Return a script as a module."""
+    return importlib.import_module(name)
+
+
+def test_every_script_has_its_record_and_page() -> None:
+    scripts = {path.stem for path in SCRIPTS.glob("*.py")} - {"common", "index"}
+    assert scripts == set(CLAIMS) == set(load("index").CLAIMS)
+    assert {path.stem for path in PAGES.glob("*.md")} == {*CLAIMS, "index"}
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_record_says_what_was_run(claim: str) -> None:
+    values = json.loads((RESULTS / f"reproduce-{claim}.json").read_text("utf-8"))
+    assert values["claim"] == claim
+    assert values["settings"] == json.loads(json.dumps(load(claim).SETTINGS))
+    assert values["runs"]
+    assert values["data"]["label"] == "real"
+    assert {"snnx", "commit", "python", "backend"} <= set(values["environment"])
+    for run in values["runs"].values():
+        assert 0.0 <= run["test_accuracy"] <= 1.0
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_page_is_what_its_script_writes(claim: str) -> None:
+    script = load(claim)
+    text = (PAGES / f"{claim}.md").read_text("utf-8")
+    assert text == script.page(load("common").Record(claim)), (
+        f"run python benchmarks/reproduce/{claim}.py --page"
+    )
+    assert f"]({claim}.svg)" in text
+    assert (PAGES / f"{claim}.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_the_summary_is_that_of_the_records() -> None:
+    text = (PAGES / "index.md").read_text("utf-8")
+    assert text == load("index").page(), "run python benchmarks/reproduce/index.py"
+
+
+def test_a_record_is_not_continued_with_other_settings() -> None:
+    common = load("common")
+    with pytest.raises(SystemExit, match="other settings"):
+        common.Record("energy", {"T": 5})
+
+
+def test_a_run_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    common = load("common")
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    taken = []
+
+    def take() -> dict[str, Any]:
+        taken.append(1)
+        return {"test_accuracy": 0.5}
+
+    for _ in range(2):
+        common.Record("nothing", {"T": 4}, "numpy").run("a", take)
+    assert taken == [1]
+    kept = common.Record("nothing", {"T": 4}, "numpy").runs["a"]
+    assert kept["test_accuracy"] == 0.5
+
+
+def test_statistics_and_tables() -> None:
+    common = load("common")
+    assert common.mean_deviation([1.0, 3.0]) == (2.0, pytest.approx(2.0**0.5))
+    assert common.mean_deviation([2.0]) == (2.0, 0.0)
+    assert common.percent([0.5, 0.7]) == "60.0 ± 14.1"
+    assert common.table(["a", "b"], [[1, 2]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
