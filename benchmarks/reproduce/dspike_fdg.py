@@ -127,7 +127,8 @@ def summary(record: Record) -> list[list[str]]:
     s, means = record.settings, average(record)
     ann = min(means["ANN", eps] for eps in s["eps"])
     snn = [means["SNN", eps] for eps in s["eps"]]
-    shown = ", ".join(f"{mean:.3f}" for mean in snn)
+    measured = sum(len(run["measured"]) for run in runs_of(record, "SNN"))
+    shown = ", ".join(f"{mean:.3f}" for mean in snn) + f" (means of {measured})"
     falls = all(a > b for a, b in pairwise(snn))
     count = len(runs_of(record, "SNN"))
     here = f"{count} seed{'s' if count > 1 else ''}"
@@ -237,9 +238,9 @@ def draw(record: Record) -> None:
             horizontal_grid(ax)
             ax.set_title(kind)
             ax.set_xlabel("epoch : iteration")
-        axes[0].set_ylim(-0.05, 1.05)
+        axes[0].set_ylim(-0.4, 1.05)
         axes[0].set_ylabel("cosine with the FDG")
-        axes[1].legend(frameon=False, fontsize=8.0, loc="lower left")
+        axes[0].legend(frameon=False, fontsize=8.0, loc="lower left")
 
 
 if __name__ == "__main__":
