@@ -160,7 +160,9 @@ def provenance(record: Record) -> str:
     if "data" in values:
         data = values["data"]
         lines.append(f"- Data: {data['id']} ({data['label']}); {data['source']}")
-    lines.append(f"- Runs: {len(record.runs)}, {seconds / 60:.0f} minutes in all")
+    lines.append(
+        f"- Runs: {len(record.runs)}, {seconds / 60:.0f} minutes by the clock, pauses counted"
+    )
     lines.append(f"- Every number: `benchmarks/results/{record.path.name}`")
     return "\n".join(lines)
 
