@@ -157,12 +157,12 @@ def summary(record: Record) -> list[list[str]]:
         gains = 100 * np.array([np.subtract(a[name], b[name]) for a, b in pairs])
         error = gains.std(0, ddof=1) / len(gains) ** 0.5
         mean = gains.mean(0)
-        clear = int((mean > 2 * error).sum())
+        ahead, clear = int((mean > 0).sum()), int((mean > 2 * error).sum())
         rows.append(
             [
                 what,
                 paper,
-                f"{(mean > 0).sum()} of {last}, {clear} clearly; {mean.min():+.2f} to {mean.max():+.2f}",
+                f"{ahead} of {last}, {clear} clearly; {mean.min():+.2f} to {mean.max():+.2f}",
                 "in part" if last > clear > last / 2 else verdict(clear == last),
             ]
         )
