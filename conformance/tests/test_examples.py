@@ -60,6 +60,21 @@ def test_an_example_reaches_its_accuracy(name, arguments, least):
 
 
 @needs["mlx"]
+@pytest.mark.parametrize(
+    ("name", "arguments", "least"),
+    [  # dense nets: MLX convolves slowly on a CPU
+        ("own_neuron", ["--epochs", "3"], 0.75),
+        ("own_layer", ["--epochs", "5"], 0.85),
+        ("own_data", ["--epochs", "6"], 0.7),
+    ],
+)
+def test_an_example_reaches_its_accuracy_on_mlx(name, arguments, least):
+    found = accuracies(run(name, "--backend", "mlx", *arguments))
+    assert found
+    assert min(found) >= least
+
+
+@needs["mlx"]
 def test_the_native_mlx_loop_learns():
     text = run("train_mlx", "--epochs", "1", "--steps", "2", "--features", "4")
     assert accuracies(text)[-1] > 0.2
