@@ -33,10 +33,18 @@ def compiled(step: Callable[..., Any], name: str, count: Callable[[], None]) -> 
 
 @contextmanager
 def algorithms(deterministic: bool) -> Iterator[None]:
-    """Use deterministic algorithms inside, where asked for."""
+    """Use deterministic algorithms inside, where asked for.
+
+    Raises: MemoryError, which every backend's user can catch, for torch's own errors of that kind.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(deterministic or before)
     try:
         yield
+    except RuntimeError as error:
+        # on the CPU torch has no type of its own for it
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise MemoryError(f"torch: {str(error).splitlines()[0]}") from error
+        raise
     finally:
         torch.use_deterministic_algorithms(before)

@@ -122,3 +122,23 @@ def test_a_dial_of_the_model_is_no_learning_rate_of_another_value() -> None:
 def test_fit_names_the_argument_of_another_kind(option: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         snnx.fit(MODEL, (X, Y, X, Y), backend="numpy", **option)
+
+
+def test_torch_says_out_of_memory_in_pythons_word(monkeypatch):
+    torch = pytest.importorskip("torch")
+    model = Chain(Input(3), Linear(4), LIF(), Linear(2))
+    backend = load_backend("torch")
+    session = backend.session(snnx.build(model, "torch"), snnx.SDT(), snnx.Optim())
+    batch = {"x": np.ones((2, 3, 3), np.float32), "y": np.zeros(3, int), "index": np.arange(3)}
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ):
+
+        def full(*arrays, error=error):
+            raise error
+
+        monkeypatch.setattr(session, "_made", lambda mode, totals, full=full: full)
+        session._steps.clear()
+        with pytest.raises(MemoryError, match="allocate"):
+            session.step([batch], {})
