@@ -128,7 +128,7 @@ def test_torch_says_out_of_memory_in_pythons_word(monkeypatch):
     torch = pytest.importorskip("torch")
     model = Chain(Input(3), Linear(4), LIF(), Linear(2))
     backend = load_backend("torch")
-    session = backend.session(snnx.build(model, "torch"), snnx.SDT(), snnx.Optim())
+    session: Any = backend.session(snnx.build(model, "torch"), snnx.SDT(), snnx.Optim())
     batch = {"x": np.ones((2, 3, 3), np.float32), "y": np.zeros(3, int), "index": np.arange(3)}
     for error in (
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
