@@ -20,6 +20,7 @@ from snnx.ops._xp import step_weights
 from snnx.ops.rate_mapping import released_backward
 from snnx.program import flatten
 from snnx.random import uniform
+from snnx.scalars import initial
 from snnx.training.rundir import RunDir
 
 BACKENDS = ("numpy", "torch", "mlx")
@@ -87,8 +88,9 @@ def test_a_layer_conserves_what_enters_it(kind: str, backend: str) -> None:
     for into, out in (("1", "2"), ("3", "4")):
         x, y = (np.asarray(found.taps[k], np.float64) for k in (into, out))
         x = np.broadcast_to(x, (STEPS, *x.shape[1:]))
-        w = step_weights(np, x, None, layer.neuron.decay)
-        total = (layer.neuron.decay ** np.arange(STEPS)).sum()
+        decay = initial(layer.neuron.decay)
+        w = step_weights(np, x, None, decay)
+        total = (decay ** np.arange(STEPS)).sum()
         gain, unit = (1.0, 1.0) if kind == "if" else ((1 - math.exp(-dt)) / dt, dt)
         left = np.asarray(found.state[out][0], np.float64) / (unit * total)
         near((w * y).sum(0), gain * (w * x).sum(0) - left, backend)
@@ -118,6 +120,7 @@ def test_the_numbers_are_those_of_table_5() -> None:
         made = lif.for_steps(steps)
         assert (made.threshold, made.low, made.fire_fraction, made.dt) == numbers
         neuron = made.layer().neuron
+        assert made.dt is not None
         assert neuron.decay == math.exp(-made.dt)
         assert neuron.threshold == snnx.Learned(numbers[0], group="threshold", low=numbers[1])
     given = DSRMethod(kind="lif", fire_fraction=0.7).for_steps(20)
