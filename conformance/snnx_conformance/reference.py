@@ -15,6 +15,7 @@ from snnx.mode import Mode, Run, train_mode
 from snnx.ops import OPS
 from snnx.optim import SGD, Optim
 from snnx.program import Program, flatten
+from snnx_conformance.architectures import architectures
 from snnx_conformance.zoo import ZooNet, drifting, zoo
 from snnx_numpy import core
 from snnx_numpy.net import Net
@@ -30,9 +31,14 @@ def nets() -> dict[str, ZooNet]:
 
 
 @cache
+def _known() -> dict[str, ZooNet]:
+    return {net.name: net for net in (*zoo(), *drifting(), *architectures())}
+
+
+@cache
 def program_of(name: str) -> Program:
-    """Return the program of a network of the zoo."""
-    return flatten(nets()[name].model)
+    """Return the program of a network of the zoo or of an architecture."""
+    return flatten(_known()[name].model)
 
 
 def session_of(
@@ -69,7 +75,7 @@ class Observed:
 @cache
 def observe(name: str) -> Observed:
     """Return the reference's run of a network in training mode, at its initial weights."""
-    net, program = nets()[name], program_of(name)
+    net, program = _known()[name], program_of(name)
     batch, mode = net.batch(program), train_mode(program)
     host = Net(program, net.parameters(program), np.dtype("float64"))
     statistics = {k: v.astype(np.float64) for k, v in initial_statistics(program).items()}

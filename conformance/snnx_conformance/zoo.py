@@ -30,12 +30,13 @@ class ZooNet:
 
     Layers before a norm have no bias: its gradient is 0, and that of float32 is noise.
 
-    `count` is counted by hand from the layers, not by the code that it checks.
+    `count` is counted by hand from the layers, not by the code that it checks; None where a test
+    elsewhere counts.
     """
 
     name: str
     model: Chain
-    count: int
+    count: int | None
     objective: Objective = field(default_factory=SDT)
     steps: int = 4
     samples: int = 4
