@@ -29,13 +29,24 @@ def images(function: Callable[[Any], Any], x: Any) -> Any:
     return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
+def few_bits(weight: Any, a: Any) -> Any:
+    """Return the weight rounded to the attribute's bits, straight through."""
+    if "bits" not in a:
+        return weight
+    q = 2 ** (a["bits"] - 1) - 1
+    step = weight.detach().abs().max() / q
+    rounded = step * torch.clamp(torch.round(weight.detach() / step), -q, q)
+    return weight + (rounded - weight.detach())
+
+
 def conv2d(t: dict[str, Any], a: Any) -> Any:
-    weight = t["weight"].permute(0, 3, 1, 2)
-    return images(lambda x: functional.conv2d(x, weight, t.get("bias"), **a), t["x"])
+    weight = few_bits(t["weight"], a).permute(0, 3, 1, 2)
+    places = {k: v for k, v in a.items() if k != "bits"}
+    return images(lambda x: functional.conv2d(x, weight, t.get("bias"), **places), t["x"])
 
 
 def linear(t: dict[str, Any], a: Any) -> Any:
-    return functional.linear(t["x"], t["weight"], t.get("bias"))
+    return functional.linear(t["x"], few_bits(t["weight"], a), t.get("bias"))
 
 
 def avg_pool2d(t: dict[str, Any], a: Any) -> Any:
