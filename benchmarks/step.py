@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import statistics
@@ -88,6 +89,7 @@ def main() -> None:
     found: dict[str, Any] = {
         "command": " ".join(["python", "benchmarks/step.py", *sys.argv[1:]]),
         "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "unset"),
         "import_snnx_s": import_time(),
     }
     for name in names:
