@@ -43,6 +43,8 @@ from snnx.ops.levels import NETWORK
 from snnx.ops.rate_block import RATE_BLOCK
 from snnx.program import Program, flatten
 
+pytestmark = pytest.mark.slow
+
 PRINTED = 1e-12
 
 

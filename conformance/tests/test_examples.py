@@ -11,6 +11,8 @@ import pytest
 
 from snnx.backend import installed
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROOT = EXAMPLES.parent
 
