@@ -23,6 +23,8 @@ from snnx.program import Program, flatten
 from snnx.random import uniform
 from snnx.training import recipe, recipe_plan
 
+pytestmark = pytest.mark.slow
+
 BACKENDS = ("numpy", "torch", "mlx")
 CLOSE = {"numpy": 1e-11, "torch": 1e-5, "mlx": 1e-5}
 

@@ -20,6 +20,8 @@ from snnx_conformance.record import RecordError, compare_records, read
 from snnx_conformance.reference import nets
 from snnx_conformance.run import main
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 
 
