@@ -23,6 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from snnx_torch import backend, draws, from_torch_layout, to_torch_layout  # noqa: E402
 from snnx_torch.precision import set_precision  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 rng = np.random.default_rng(3)
 STEPS = 3
 SMOOTH = Mode("smooth", "batch", True, "train")
