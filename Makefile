@@ -83,7 +83,7 @@ types: $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 quick: lint
-	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 -m "not slow and not long"
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 -m "not slow and not long" conformance/tests
 
 test: lint types
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 -m "not long"
