@@ -80,12 +80,14 @@ class Record:
         self.keep()
         print(f"{self.claim}: {key}: {self.runs[key]['seconds']} s", flush=True)
 
-    def note_data(self, data: Dataset) -> None:
-        """Keep what the data are."""
-        named = {"name": data.name, "id": data.id, "label": data.label, "source": data.source}
+    def note_data(self, *data: Dataset) -> None:
+        """Keep what the data are: one set, or a list of several."""
+        sets = [{"name": d.name, "id": d.id, "label": d.label, "source": d.source} for d in data]
+        named = sets[0] if len(sets) == 1 else sets
         known = self.values.setdefault("data", named)
         if known != named:
-            raise SystemExit(f"{self.path} was begun on {known['id']}, and this is {data.id}")
+            begun, given = (", ".join(d["id"] for d in data_sets(v)) for v in (known, named))
+            raise SystemExit(f"{self.path} was begun on {begun}, and this is {given}")
 
     def keep(self) -> None:
         """Write the record; what was there stays until the new file is whole."""
@@ -93,6 +95,11 @@ class Record:
         fresh = self.path.with_suffix(".part")
         fresh.write_text(json.dumps(self.values, indent=1) + "\n", "utf-8")
         fresh.replace(self.path)
+
+
+def data_sets(data: Values | list[Values]) -> list[Values]:
+    """Return the data sets of a record's "data", which is one of them or a list."""
+    return data if isinstance(data, list) else [data]
 
 
 def _environment(backend: str) -> Values:
@@ -157,8 +164,7 @@ def provenance(record: Record) -> str:
         f"- Versions: snnx {env['snnx']} ({env['commit']}), Python {env['python']}, "
         f"NumPy {env['numpy']}",
     ]
-    if "data" in values:
-        data = values["data"]
+    for data in data_sets(values.get("data", [])):
         lines.append(f"- Data: {data['id']} ({data['label']}); {data['source']}")
     lines.append(
         f"- Runs: {len(record.runs)}, {seconds / 60:.0f} minutes by the clock, pauses counted"

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "benchmarks" / "reproduce"
 PAGES = ROOT / "docs" / "reproduction"
 RESULTS = ROOT / "benchmarks" / "results"
+FIGURES = {"test_accuracy": 1.0, "validation_accuracy": 1.0, "psnr": 60.0, "ssim": 1.0}
 CLAIMS = ("asgl_width", "dspike_fdg", "energy", "tet")
 
 
@@ -46,10 +47,13 @@ def test_a_record_says_what_was_run(claim: str) -> None:
     assert values["claim"] == claim
     assert values["settings"] == json.loads(json.dumps(load(claim).SETTINGS))
     assert values["runs"]
-    assert values["data"]["label"] == "real"
+    for data in load("common").data_sets(values["data"]):
+        assert data["label"] in ("real", "semi-synthetic")
     assert {"snnx", "commit", "python", "backend"} <= set(values["environment"])
     for run in values["runs"].values():
-        assert 0.0 <= run["test_accuracy"] <= 1.0
+        named = [name for name in run if name in FIGURES]
+        assert named
+        assert all(0.0 <= run[name] <= FIGURES[name] for name in named)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
