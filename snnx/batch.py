@@ -163,6 +163,24 @@ def check_names(
             raise KeyError(f"unknown {what} {unknown}; there are {sorted(known)}")
 
 
+def check_state(known: Mapping[str, int], state: Mapping[str, Any] | None) -> None:
+    """Raise KeyError for the state of a layer that has none, ValueError for one of other parts.
+
+    `known` maps the path of every layer with a state to the number of its arrays. A layer that
+    `state` leaves out is at rest.
+    """
+    for path, arrays in (state or {}).items():
+        if path == "t":
+            continue
+        if path not in known:
+            raise KeyError(f"unknown states ['{path}']; there are {sorted(['t', *known])}")
+        if len(arrays) != known[path]:
+            raise ValueError(
+                f"state {path}: expects {known[path]} arrays, gets {len(arrays)}; give what the "
+                "network returned, or leave the layer out to begin at rest"
+            )
+
+
 def check_snapshot(program: Program, optim: Optim, snapshot: Snapshot) -> None:
     """Raise ValueError naming every path that is missing, unknown or misshapen."""
     shapes = {p.path: p.shape for p in program.parameters}

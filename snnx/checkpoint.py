@@ -3,7 +3,7 @@
     model.safetensors          weights and statistics by path, in the canonical layout
     train_state.safetensors    moments of the optimiser, named PATH.MOMENT
     config.json                the model and how it is trained
-    train_state.json           position in the run, dials, spec hash, SHA-256 of the other files
+    train_state.json           position in the run, dials, ops and their hash, SHA-256 of the others
 
 A checkpoint is written into a temporary folder, flushed, and renamed; the one before it is kept as
 `previous`. So a run that is killed, or a disk that is full, leaves one that can be read. Arrays are
@@ -12,8 +12,6 @@ float32 (float64 from the oracle, whose bits are kept). Reading executes nothing
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,13 +19,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from snnx import serial
 from snnx.backend import Snapshot
+from snnx.checkpoint_files import CheckpointError as CheckpointError
+from snnx.checkpoint_files import (
+    arrays_in,
+    as_text,
+    digest,
+    flush_folder,
+    is_pickle,
+    parsed,
+    read_bytes,
+    stored,
+)
+from snnx.ops import OPS, hash_of
+from snnx.program import flatten
 from snnx.serial import SerialError
 
-FORMAT = 1
+FORMAT = 2
 LAST, PREVIOUS = "last", "previous"
 MODEL, MOMENTS, CONFIG, STATE = (
     "model.safetensors",
@@ -37,16 +46,13 @@ MODEL, MOMENTS, CONFIG, STATE = (
 )
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or not one of this model and this snnx."""
-
-
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """What a run needs to go on: the model, the session's snapshot, the place in the run.
 
     epoch and batch are those that come next, step the count of updates; `totals` are sums of the
-    running epoch. `config` is what made the run, as JSON values.
+    running epoch. `config` is what made the run, as JSON values. `ops` names what the training
+    computes with beside the model's own ops: the loss, the updates, what a method puts in.
     """
 
     model: Any
@@ -58,10 +64,11 @@ class Checkpoint:
     dials: Mapping[str, float] = field(default_factory=dict)
     totals: Mapping[str, float] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    ops: frozenset[str] = frozenset()
 
 
 def spec_hash() -> str:
-    """Return the identity of the op table by which this snnx computes."""
+    """Return the identity of the whole op table by which this snnx computes."""
     from snnx import ops
 
     return ops.SPEC_HASH
@@ -82,7 +89,7 @@ def save(root: Path, checkpoint: Checkpoint) -> Path:
                 shutil.rmtree(previous)
             last.rename(previous)
         fresh.rename(last)
-        _flush_folder(root)
+        flush_folder(root)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -97,7 +104,11 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     snapshot = checkpoint.snapshot
-    header = {"spec_hash": spec_hash()}  # one key: safetensors gives several no fixed order
+    used = sorted(
+        {*checkpoint.ops, *(step.op for step in flatten(checkpoint.model).steps)} & {*OPS}
+    )
+    spec = hash_of(used)
+    header = {"spec_hash": spec}  # one key: safetensors gives several no fixed order
     arrays = {**snapshot.parameters, **snapshot.statistics}
     config = {
         "format": FORMAT,
@@ -107,13 +118,14 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         "run": dict(checkpoint.config),
     }
     contents = {
-        MODEL: to_bytes(_stored(arrays), header),
-        MOMENTS: to_bytes(_stored(snapshot.moments), header),
-        CONFIG: _text(config),
+        MODEL: to_bytes(stored(arrays), header),
+        MOMENTS: to_bytes(stored(snapshot.moments), header),
+        CONFIG: as_text(config),
     }
     state = {
         "format": FORMAT,
-        "spec_hash": spec_hash(),
+        "ops": used,
+        "spec_hash": spec,
         "count": snapshot.count,
         "epoch": checkpoint.epoch,
         "batch": checkpoint.batch,
@@ -121,15 +133,15 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         "seed": checkpoint.seed,
         "dials": dict(checkpoint.dials),
         "totals": dict(checkpoint.totals),
-        "sha256": {name: _digest(content) for name, content in contents.items()},
+        "sha256": {name: digest(content) for name, content in contents.items()},
     }
-    contents[STATE] = _text({**state, "own_sha256": _digest(_text(state))})
+    contents[STATE] = as_text({**state, "own_sha256": digest(as_text(state))})
     for name, content in contents.items():
         with (folder / name).open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    _flush_folder(folder)
+    flush_folder(folder)
 
 
 def load(place: str | Path, warn: Callable[[str], None]) -> Checkpoint:
@@ -159,14 +171,14 @@ def read(folder: Path) -> Checkpoint:
     """Return the checkpoint of one folder. Raises: CheckpointError that says what is wrong."""
     state = _state(folder)
     files = {name: _verified(folder / name, state) for name in (MODEL, MOMENTS, CONFIG)}
-    config = _parsed(folder / CONFIG, files[CONFIG])
+    config = parsed(folder / CONFIG, files[CONFIG])
     try:
         model = serial.decode(config["model"])
-        arrays = _arrays(folder / MODEL, files[MODEL])
+        arrays = arrays_in(folder / MODEL, files[MODEL])
         snapshot = Snapshot(
             {name: arrays[name] for name in config["parameters"]},
             {name: arrays[name] for name in config["statistics"]},
-            _arrays(folder / MOMENTS, files[MOMENTS]),
+            arrays_in(folder / MOMENTS, files[MOMENTS]),
             int(state["count"]),
         )
         return Checkpoint(
@@ -191,96 +203,51 @@ def read(folder: Path) -> Checkpoint:
 def _state(folder: Path) -> dict[str, Any]:
     """Return train_state.json after its own hash, its format and its spec hash were checked."""
     path = folder / STATE
-    state = _parsed(path, _bytes(path))
+    state = parsed(path, read_bytes(path))
     written = state.get("format")
     if isinstance(written, int) and written > FORMAT:
         raise CheckpointError(
             f"{path}: format {written} is newer than {FORMAT}, the newest this snnx reads"
         )
     own = state.pop("own_sha256", None)
-    if own != _digest(_text(state)):
+    if own != digest(as_text(state)):
         raise CheckpointError(f"{path}: does not agree with its own hash; it was altered or cut")
-    if state.get("spec_hash") != spec_hash():
-        raise CheckpointError(
-            f"{path}: was written under the op table {state.get('spec_hash')}, this snnx has "
-            f"{spec_hash()}: the same weights would compute other numbers. Read it with the "
-            "version of snnx that wrote it"
-        )
+    _check_ops(path, state)
     return state
 
 
+def _check_ops(path: Path, state: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless this snnx has the ops of the checkpoint as they were.
+
+    Format 1 names no ops: it carries the hash of the whole table.
+    """
+    used = state.get("ops")
+    missing = [name for name in used or () if name not in OPS]
+    if missing:
+        raise CheckpointError(
+            f"{path}: uses the ops {missing}, which this snnx does not have. Read it with the "
+            "version of snnx that wrote it"
+        )
+    here = spec_hash() if used is None else hash_of(used)
+    if state.get("spec_hash") != here:
+        raise CheckpointError(
+            f"{path}: was written under {state.get('spec_hash')}, the hash of the "
+            f"{'whole op table' if used is None else 'ops ' + ', '.join(used)}, which here is "
+            f"{here}: the same weights would compute other numbers. Read it with the version of "
+            "snnx that wrote it"
+        )
+
+
 def _verified(path: Path, state: Mapping[str, Any]) -> bytes:
-    content = _bytes(path)
-    if _is_pickle(content):
+    content = read_bytes(path)
+    if is_pickle(content):
         raise CheckpointError(
             f"{path}: is a pickle or an archive of one, which is never loaded; a checkpoint of "
             "snnx holds safetensors"
         )
     stated = state.get("sha256", {}).get(path.name)
-    if _digest(content) != stated:
+    if digest(content) != stated:
         raise CheckpointError(
             f"{path}: does not agree with the hash in {STATE}; the file is truncated or damaged"
         )
     return content
-
-
-def _is_pickle(content: bytes) -> bool:
-    """Tell a bare pickle and the zip of torch.save from safetensors, whose ninth byte is {."""
-    bare = content.startswith(b"\x80") and content[8:9] != b"{"
-    return bare or content.startswith(b"PK\x03\x04")
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing; the checkpoint is not whole") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _parsed(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        return serial.parse(content)
-    except SerialError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-def _arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as from_bytes
-
-    try:
-        arrays = from_bytes(content)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: is no safetensors file that snnx reads: {error}") from error
-    for name, array in arrays.items():
-        if array.dtype not in (np.float32, np.float64):
-            raise CheckpointError(f"{path}: {name} is {array.dtype}; checkpoints hold float32")
-        if not np.isfinite(array).all():
-            raise CheckpointError(f"{path}: {name} holds numbers that are not finite")
-    return arrays
-
-
-def _stored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    kept = {k: np.asarray(v) for k, v in arrays.items()}
-    return {
-        k: np.array(v, np.float64 if v.dtype == np.float64 else np.float32, order="C")
-        for k, v in kept.items()
-    }
-
-
-def _text(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from snnx.array_layer import ArrayLayer
+from snnx.batch import check_state
 from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
 from snnx.program import Parameter, Program, Step
 from snnx_mlx import draws
@@ -69,6 +70,7 @@ def run(
     env |= dict(statistics)
     if at is not None and values is not None:
         env[at] = values
+    check_state({s.path: len(s.states) for s in program.steps if s.states}, state)
     before = dict(state or {})
     start = before.get("t", 0)
     start = start.astype(mx.uint32) if isinstance(start, mx.array) else _word(start)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from snnx import random
+from snnx.batch import check_state
 from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
 from snnx.ops import OPS
 from snnx.program import Parameter, Program, Step
@@ -84,6 +85,7 @@ def run(
     env |= dict(statistics)
     if at is not None and values is not None:
         env[at] = values
+    check_state({s.path: len(s.states) for s in program.steps if s.states}, state)
     before = dict(state or {})
     start = int(before.get("t", 0))
     times = (start + np.arange(how.steps)) % 2**32

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from snnx.batch import check_state
 from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
 from snnx.program import Parameter, Program, Step
 from snnx.random import key_hash
@@ -187,6 +188,8 @@ def play(
     env.update(statistics)
     if prepared.at is not None and values is not None:
         env[prepared.at] = values
+    if state is not None:
+        check_state({i.path: len(i.states) for i in prepared.plays if i.states}, state)
     before: dict[str, Any] = {} if state is None else dict(state)
     start = before.get("t")
     times = torch.arange(steps, device=x.device)

@@ -88,7 +88,7 @@ def _describe(training: Any) -> dict[str, str]:
 def identity(words: Sequence[str] = ()) -> dict[str, Any]:
     """Return by what a result is known: the ops it used, the hash of their spec, the run."""
     from snnx import serial
-    from snnx.ops import OPS, op_table_hash
+    from snnx.ops import hash_of
     from snnx.training.recipe import override, read_recipe, resolve
     from snnx.training.recipe_data import open_data
     from snnx.training.recipe_plan import make_plan
@@ -96,9 +96,7 @@ def identity(words: Sequence[str] = ()) -> dict[str, Any]:
     resolved = resolve([read_recipe(RECIPE), *(override(word) for word in words)])
     dataset = open_data(resolved.values["data"])
     plan = make_plan(resolved.values, dataset)
-    program = plan.program()
-    used = {step.op for step in program.steps} | {plan.objective.op, "readout", "project"}
-    used |= {plan.optim.rule(p).op for p in program.parameters}
+    used = plan.ops()
     run = {
         "model": serial.encode(plan.model),
         "objective": serial.encode(plan.objective),
@@ -111,7 +109,7 @@ def identity(words: Sequence[str] = ()) -> dict[str, Any]:
     }
     return {
         "ops": sorted(used),
-        "spec": op_table_hash({name: OPS[name] for name in used}, cases=False),
+        "spec": hash_of(used),
         "recipe": [RECIPE, *words],
         "run": hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest(),
     }

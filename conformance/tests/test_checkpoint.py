@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 
 import snnx
 from snnx import checkpoint as checkpoints
+from snnx import ops
 from snnx.backend import Snapshot
 from snnx.checkpoint import Checkpoint, CheckpointError
+from snnx.checkpoint_files import as_text, digest
+from snnx.ops import OPS, hash_of
 
 MODEL = snnx.Chain(snnx.Input(2), snnx.Linear(3), snnx.LIF(threshold=snnx.Learned(1.0, low=0.1)))
 FILES = ("model.safetensors", "train_state.safetensors", "config.json", "train_state.json")
@@ -121,14 +125,50 @@ def rewrite_state(folder: Path, **changes: object) -> None:
     path = folder / "train_state.json"
     state = {**json.loads(path.read_text()), **changes}
     state.pop("own_sha256")
-    own = checkpoints._digest(checkpoints._text(state))
-    path.write_bytes(checkpoints._text({**state, "own_sha256": own}))
+    own = digest(as_text(state))
+    path.write_bytes(as_text({**state, "own_sha256": own}))
 
 
-def test_another_op_table_is_refused_with_both_hashes(tmp_path: Path) -> None:
+def test_other_ops_are_refused_with_both_hashes(tmp_path: Path) -> None:
     last = checkpoints.save(tmp_path, made())
     rewrite_state(last, spec_hash="0123abc")
-    with pytest.raises(CheckpointError, match=f"0123abc.*{checkpoints.spec_hash()}"):
+    here = hash_of(["linear", "neuron"])
+    with pytest.raises(CheckpointError, match=f"0123abc.*linear, neuron.*{here}"):
+        checkpoints.read(last)
+
+
+def test_an_op_that_is_gone_is_named(tmp_path: Path) -> None:
+    last = checkpoints.save(tmp_path, made())
+    rewrite_state(last, ops=["linear", "fold"])
+    with pytest.raises(CheckpointError, match=r"uses the ops \['fold'\]"):
+        checkpoints.read(last)
+
+
+def test_a_checkpoint_outlives_an_op_that_it_does_not_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.save(tmp_path, replace(made(), ops=frozenset({"tet_loss"})))
+
+    def coarser(name: str) -> None:
+        other = {k: replace(t, forward=2 * t.forward) for k, t in OPS[name].tolerance.items()}
+        monkeypatch.setitem(OPS, name, replace(OPS[name], tolerance=other))
+        ops._hash_of.cache_clear()
+
+    coarser("conv2d")
+    assert checkpoints.load(tmp_path, refuse).step == 3
+    coarser("tet_loss")
+    with pytest.raises(CheckpointError, match="linear, neuron, tet_loss"):
+        checkpoints.load(tmp_path, refuse)
+    monkeypatch.undo()
+    ops._hash_of.cache_clear()
+
+
+def test_format_1_carries_the_hash_of_the_whole_table(tmp_path: Path) -> None:
+    last = checkpoints.save(tmp_path, made())
+    rewrite_state(last, format=1, ops=None, spec_hash=checkpoints.spec_hash())
+    assert checkpoints.read(last).step == 3
+    rewrite_state(last, format=1, ops=None, spec_hash="0123abc")
+    with pytest.raises(CheckpointError, match=r"0123abc.*whole op table"):
         checkpoints.read(last)
 
 

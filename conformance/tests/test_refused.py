@@ -49,6 +49,19 @@ def test_a_native_net_names_an_input_that_does_not_fit(
         net(array(backend, np.ones(shape, np.float32)), steps=steps)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch", "mlx"])
+def test_a_native_net_names_a_state_that_does_not_fit(backend: str) -> None:
+    net = snnx.build(MODEL, backend=backend)
+    x = array(backend, X)
+    _, state = net(x, steps=2)
+    net(x, {"t": state["t"]}, steps=2)  # a layer that is left out is at rest
+    with pytest.raises(KeyError, match=r"unknown states \['1'\]; there are \['2', 't'\]"):
+        net(x, {**state, "1": state["2"]}, steps=2)
+    for arrays in ((), (*state["2"], *state["2"])):
+        with pytest.raises(ValueError, match=f"state 2: expects 1 arrays, gets {len(arrays)}"):
+            net(x, {**state, "2": arrays}, steps=2)
+
+
 @pytest.mark.parametrize("backend", ["torch", "mlx"])
 def test_a_native_net_takes_its_frameworks_arrays_only(backend: str) -> None:
     net = snnx.build(MODEL, backend=backend)

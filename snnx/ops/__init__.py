@@ -1,11 +1,13 @@
 """The executable op spec: equation, reference, vjp, samples and tolerances of every op.
 
 `OPS` maps a name to its `Op`, in the order in which a reader should meet them. `SPEC_HASH` is the
-identity of the table; checkpoints and conformance records carry it.
+identity of the table, which conformance records carry; `hash_of` is that of some ops, which
+checkpoints carry of those that their model and its training use.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
 from snnx.ops._op import Array, Arrays, Attributes, Op, Sample, Tolerance, op_table_hash
@@ -63,6 +65,16 @@ def _spec_hash() -> str:
     return op_table_hash(OPS)
 
 
+@cache
+def _hash_of(names: frozenset[str]) -> str:
+    return op_table_hash({name: OPS[name] for name in names}, cases=False)
+
+
+def hash_of(names: Iterable[str]) -> str:
+    """Return the identity of these ops alone. Raises: KeyError for one that the table lacks."""
+    return _hash_of(frozenset(names))
+
+
 def __getattr__(name: str) -> str:
     if name == "SPEC_HASH":
         return _spec_hash()
@@ -78,5 +90,6 @@ __all__ = [
     "Op",
     "Sample",
     "Tolerance",
+    "hash_of",
     "op_table_hash",
 ]

@@ -153,8 +153,9 @@ def op_table_hash(ops: Mapping[str, Op], cases: bool = True) -> str:
 
     Code is the source of the op's module without docstrings, comments on lines of their own and
     empty lines, and that of the modules in `MEANING`; with `cases` also what draws the samples.
-    Checkpoints and conformance records carry the hash of the whole table: two records are compared
-    only under equal specs. The hash of some ops alone says whether a result that used them stands.
+    Conformance records carry the hash of the whole table: two records are compared only under
+    equal specs. The hash of some ops alone says whether what used them stands; checkpoints and the
+    equivalence of training carry it.
     """
     digest = hashlib.sha256()
     for name in (*MEANING, *(DRAWN if cases else ())):

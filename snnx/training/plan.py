@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from snnx.data import Batches
 from snnx.methods.inherit import as_ann, optim_for
 from snnx.methods.method import Method
 from snnx.objective import TET, Objective
+from snnx.ops import OPS
 from snnx.optim import Adam, Optim, Rule
 from snnx.program import Program, flatten
 from snnx.scalars import Dial, initial
@@ -108,6 +109,16 @@ class Plan:
             program = method.program(program)
         self.optim.check(program)
         return program
+
+    def ops(self) -> frozenset[str]:
+        """Return the ops by which the run computes, in all its stages."""
+        begins = accumulate((stage.epochs for stage in self.stages[:-1]), initial=0)
+        found = {"readout", "project"}
+        for plan in (self.stage(epoch)[0] for epoch in begins):
+            program = plan.program()
+            found |= {plan.objective.op, *(step.op for step in program.steps)}
+            found |= {plan.optim.rule(p).op for p in program.parameters}
+        return frozenset(found & {*OPS})
 
     def stage(self, epoch: int) -> tuple[Plan, int]:
         """Return the stage of an epoch as a plan of its own, and the epoch in which it begins."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from snnx import serial
@@ -43,6 +44,11 @@ class Training:
     dials: dict[str, float] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TOTALS, 0.0))
 
+    @cached_property
+    def ops(self) -> frozenset[str]:
+        """The ops by which the run computes, in all its stages."""
+        return self.plan.ops()
+
     def note(self, name: str, value: float) -> None:
         """Record a figure of the running epoch in its row; a resumed run keeps it."""
         self.totals[name] = float(value)
@@ -63,6 +69,7 @@ class Training:
                 "recipe": dict(self.plan.config),
                 **data_values(self),
             },
+            self.ops,
         )
 
     def snapshot(self) -> Snapshot:
