@@ -80,13 +80,24 @@ class Session(Protocol):
     an unknown one is a KeyError. `steps` is T for a static x; the session's own unless given.
     """
 
-    def step(self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None) -> Any:
+    def step(
+        self,
+        parts: Sequence[Batch],
+        dials: Dials,
+        mode: Mode | None = None,
+        gradients: Arrays | None = None,
+    ) -> Any:
         """Take one update from micro-batches: gradients are sums over all samples / their count.
 
         Value and gradients, clip, update, project, commit statistics, without waiting for the
         device. A loss or gradient that is not finite leaves weights, moments and statistics as
         they were. Returns what `read` takes. `mode` stands for the training mode of the program,
         for example Mode("smooth", "batch", True, "train") where two backends are compared.
+
+        `gradients`, canonical arrays by parameter, stand for those of the mean loss of all `parts`
+        (of this process) by these parameters; norm, clip and update follow as ever. All others
+        are gradients of the loss, as without.
+        Raises: KeyError, ShapeError, TypeError for a gradient that fits no parameter.
         """
         ...
 

@@ -138,6 +138,20 @@ def check_parts(parts: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError("step: give at least one batch")
 
 
+def check_gradients(program: Program, gradients: Mapping[str, Any] | None) -> None:
+    """Raise KeyError, ShapeError, TypeError for an imposed gradient that fits no parameter."""
+    check_names(program, gradients=gradients)
+    for path, given in (gradients or {}).items():
+        array, shape = np.asarray(given), program.parameter(path).shape
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"gradient of {path}: expects real numbers, gets dtype {array.dtype}")
+        if array.shape != shape:
+            raise ShapeError(
+                f"gradient of {path}: expects the parameter's canonical shape {shape}, "
+                f"gets {array.shape}"
+            )
+
+
 def check_names(
     program: Program,
     *,
@@ -145,16 +159,19 @@ def check_names(
     impose: Iterable[str] | None = None,
     state: Iterable[str] | None = None,
     parameters: Iterable[str] | None = None,
+    gradients: Iterable[str] | None = None,
     at: str | None = None,
 ) -> None:
     """Raise KeyError for what the program does not have: nothing given is left out in silence."""
     spiking = {s.path for s in program.spiking}
     seen = {f"{path}.{kind}" for path in spiking for kind in ("spike", "potential")}
+    weights = {p.path for p in program.parameters}
     given = (
         ("taps", taps, {*program.edges, *seen}),
         ("imposed spikes", impose, spiking),
         ("states", state, {"t", *(s.path for s in program.steps if s.states)}),
-        ("parameters", parameters, {p.path for p in program.parameters}),
+        ("parameters", parameters, weights),
+        ("imposed gradients", gradients, weights),
         ("edges", None if at is None else (at,), set(program.edges)),
     )
     for what, names, known in given:

@@ -12,7 +12,14 @@ import mlx.core as mx
 import numpy as np
 
 from snnx.backend import Arrays, BackendError, Batch, Dials, Forward, Snapshot
-from snnx.batch import check_batch, check_dials, check_names, check_parts, check_snapshot
+from snnx.batch import (
+    check_batch,
+    check_dials,
+    check_gradients,
+    check_names,
+    check_parts,
+    check_snapshot,
+)
 from snnx.mode import EVAL, Mode, Run
 from snnx.objective import Objective
 from snnx.optim import Optim
@@ -33,7 +40,7 @@ class MlxSession:
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.train_step = TrainStep(net, objective, optim)
         self.compiled = _choose(compile, net.device)
-        self._functions: dict[tuple[Mode, tuple[tuple[int, bool], ...]], Callable[..., Any]] = {}
+        self._functions: dict[tuple[Any, ...], Callable[..., Any]] = {}
         with mx.stream(net.device):
             self.moments: Tree = {
                 f"{p.path}.{m}": mx.zeros(p.shape)
@@ -56,9 +63,11 @@ class MlxSession:
             arrays["length"] = to_mlx(length)
         return arrays, total
 
-    def _function(self, mode: Mode, parts: list[tuple[Tree, int]]) -> Callable[..., Any]:
-        """Return the step for parts of these time steps, with or without lengths; compiled once."""
-        key = (mode, tuple((total, "length" in batch) for batch, total in parts))
+    def _function(
+        self, mode: Mode, parts: list[tuple[Tree, int]], imposed: tuple[str, ...]
+    ) -> Callable[..., Any]:
+        """Return the step for such parts and imposed gradients; compiled once."""
+        key = (mode, tuple((total, "length" in batch) for batch, total in parts), imposed)
         function = self._functions.get(key)
         if function is None:
             function = partial(self.train_step, mode, tuple(total for _, total in parts))
@@ -66,17 +75,25 @@ class MlxSession:
             self._functions[key] = function
         return function
 
-    def step(self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None) -> Pending:
+    def step(
+        self,
+        parts: Sequence[Batch],
+        dials: Dials,
+        mode: Mode | None = None,
+        gradients: Arrays | None = None,
+    ) -> Pending:
         """Take one update from micro-batches."""
         check_parts(parts)
+        check_gradients(self.net.program, gradients)
         values = check_dials(self.train_step.known, dials)
         with mx.stream(self.net.device):
             ready = [self._batch(part, None) for part in parts]
-            function = self._function(mode or self.train_step.mode, ready)
+            imposed = _floats(gradients)
+            function = self._function(mode or self.train_step.mode, ready, tuple(imposed))
             batches = [batch for batch, _ in ready]
             words = self.train_step.dials.fill(values)
             parameters, statistics, self.moments, self.count, figures = function(
-                *self.net.arrays(), self.moments, self.count, batches, words
+                *self.net.arrays(), self.moments, self.count, batches, words, imposed
             )
             self.net.assign(parameters, statistics)
             # everything new is evaluated each step, or the graphs of all steps stay alive

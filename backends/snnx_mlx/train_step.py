@@ -92,10 +92,12 @@ class TrainStep:
         count: mx.array,
         parts: list[Tree],
         words: mx.array,
+        imposed: Tree,
     ) -> tuple[Tree, Tree, Tree, mx.array, Tree]:
         """Return weights, statistics, moments and count after one update, and its figures.
 
-        `totals` is T of every part. Everything stays as it was where loss or gradients are not
+        `totals` is T of every part; `imposed` are gradients of the mean loss over all parts that
+        stand for those of their paths. Everything stays as it was where loss or gradients are not
         finite; the choice is made on the device.
         """
         self.traces += 1
@@ -110,6 +112,7 @@ class TrainStep:
             )
             loss, correct = loss + value, correct + self.correct(part, y)
             grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
+        grads |= imposed
         squares = [nested_sum(g * g, g.ndim) for g in grads.values()]
         norm = mx.sqrt(sum(squares, start=mx.array(0.0)))
         finite = mx.logical_and(mx.isfinite(loss), mx.isfinite(norm))

@@ -11,6 +11,7 @@ from snnx.backend import Arrays, Batch, Dials, Forward, Snapshot
 from snnx.batch import (
     check_batch,
     check_dials,
+    check_gradients,
     check_names,
     check_parts,
     check_snapshot,
@@ -106,10 +107,15 @@ class NumpySession:
         return losses["loss"], grads, out
 
     def step(
-        self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None
+        self,
+        parts: Sequence[Batch],
+        dials: Dials,
+        mode: Mode | None = None,
+        gradients: Arrays | None = None,
     ) -> dict[str, float]:
         """Take one update from micro-batches."""
         check_parts(parts)
+        check_gradients(self.net.program, gradients)
         values = check_dials(self.known, dials)
         total = sum(len(p["index"]) for p in parts)
         loss, correct = 0.0, 0
@@ -122,6 +128,7 @@ class NumpySession:
                 correct += self._correct(part, out.y)
                 grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
                 self.net.statistics = out.statistics
+            grads |= {k: np.asarray(g, self.net.dtype) for k, g in (gradients or {}).items()}
             norm = float(np.sqrt(sum(float((g * g).sum()) for g in grads.values())))
         finite = bool(np.isfinite(loss) and np.isfinite(norm))
         if finite:

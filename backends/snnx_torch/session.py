@@ -14,6 +14,7 @@ from snnx.backend import Arrays, Batch, Dials, Forward, Snapshot
 from snnx.batch import (
     check_batch,
     check_dials,
+    check_gradients,
     check_names,
     check_parts,
     check_snapshot,
@@ -61,11 +62,10 @@ class TorchSession:
         self.names = tuple(self.known)
         self.train = train_mode(net.program)
         self.parameters = {p.path: net.get_parameter(p.path) for p in net.program.parameters}
-        self.moments = {
-            f"{p.path}.{m}": torch.zeros_like(self.parameters[p.path])
-            for p in net.program.parameters
-            for m in optim.rule(p).moments
+        self.owners = {  # of every moment, the parameter
+            f"{p.path}.{m}": p.path for p in net.program.parameters for m in optim.rule(p).moments
         }
+        self.moments = {k: torch.zeros_like(self.parameters[v]) for k, v in self.owners.items()}
         self.count = torch.zeros((), dtype=torch.int64, device=net.device)
         self.update = Update(net.program, objective, optim, self.names, net.dtype, group)
         self.compile = compile
@@ -86,18 +86,26 @@ class TorchSession:
     def _buffer(self, dials: Mapping[str, Any]) -> Tensor:
         return pack(check_dials(self.known, dials), self.names, self.net.device)
 
-    def step(self, parts: Sequence[Batch], dials: Dials, mode: Mode | None = None) -> Pending:
+    def step(
+        self,
+        parts: Sequence[Batch],
+        dials: Dials,
+        mode: Mode | None = None,
+        gradients: Arrays | None = None,
+    ) -> Pending:
         """Take one update from micro-batches."""
         check_parts(parts)
+        check_gradients(self.net.program, gradients)
+        net = self.net
+        imposed = parameters_in(net.program, gradients or {}, net.dtype, net.device)
         moved = [self._batch(part, None) for part in parts]
         key = (mode or self.train, tuple(total for _, total in moved))
         if key not in self._steps:
             self._steps[key] = self._made(*key)
-        before = (self.parameters, self.net.statistics(), self.moments)
-        buffer = self._buffer(dials)
+        before, buffer = (self.parameters, net.statistics(), self.moments), self._buffer(dials)
         with algorithms(self.deterministic):
             *after, count, report, losses = self._steps[key](
-                *before, self.count, [part for part, _ in moved], buffer
+                *before, self.count, [part for part, _ in moved], buffer, imposed
             )
             commit(before, after)
         self.count = count
@@ -259,11 +267,10 @@ class TorchSession:
     def export(self) -> Snapshot:
         """Return weights, statistics and moments as canonical arrays."""
         program = self.net.program
-        by_moment: dict[str, np.ndarray] = {}
-        for p in program.parameters:
-            for m in self.optim.rule(p).moments:
-                name = f"{p.path}.{m}"
-                by_moment[name] = parameters_out(program, {p.path: self.moments[name]})[p.path]
+        by_moment = {
+            name: parameters_out(program, {path: self.moments[name]})[path]
+            for name, path in self.owners.items()
+        }
         statistics = {k: to_numpy(v) for k, v in self.net.statistics().items()}
         return Snapshot(
             parameters_out(program, self.parameters), statistics, by_moment, int(self.count)
@@ -280,12 +287,10 @@ class TorchSession:
             for path, buffer in net.statistics().items():
                 buffer.copy_(to_tensor(snapshot.statistics[path], net.dtype, net.device))
             if snapshot.moments:
-                for p in net.program.parameters:
-                    for m in self.optim.rule(p).moments:
-                        name = f"{p.path}.{m}"
-                        array = {p.path: snapshot.moments[name]}
-                        new = parameters_in(net.program, array, net.dtype, net.device)
-                        self.moments[name].copy_(new[p.path])
+                for name, path in self.owners.items():
+                    array = {path: snapshot.moments[name]}
+                    new = parameters_in(net.program, array, net.dtype, net.device)
+                    self.moments[name].copy_(new[path])
                 self.count = torch.tensor(snapshot.count, device=net.device)
         project(net.program, self.parameters)
 

@@ -82,10 +82,12 @@ class Update:
         count: Tensor,
         parts: Sequence[Tensors],
         buffer: Tensor,
+        imposed: Tensors,
     ) -> Any:
         """Return new parameters, statistics, moments and count, the report and the losses.
 
-        `totals` are the numbers of steps of the micro-batches `parts`.
+        `totals` are the numbers of steps of the micro-batches `parts`; `imposed` are gradients of
+        the mean loss over all of them, which stand for those of their paths.
         """
         dials = unpack(buffer, self.names, self.dtype)
         leaves = {k: p.detach().requires_grad_() for k, p in parameters.items()}
@@ -105,6 +107,7 @@ class Update:
             correct = correct + self._correct(out.y.detach(), part)
             new_statistics = {k: v.detach() for k, v in out.statistics.items()}
         with torch.no_grad():
+            grads |= {k: g * (samples / divisor) for k, g in imposed.items()}
             total = torch.cat(losses).sum()
             seen = torch.full((), samples, dtype=self.dtype, device=buffer.device)
             if self.group is not None:
