@@ -2,9 +2,11 @@
 
     python benchmarks/reproduce/CLAIM.py            take the runs that are missing, write the page
     python benchmarks/reproduce/CLAIM.py --page     write table and figure from the record again
+    python benchmarks/reproduce/CLAIM.py --backend mlx      the same runs on another backend
 
-A record is benchmarks/results/reproduce-CLAIM.json; the page is docs/reproduction/CLAIM.md with
-CLAIM.svg beside it. A run that is in the record is not taken again, so a stopped script goes on.
+A record is benchmarks/results/reproduce-CLAIM.json, on another backend than torch
+reproduce-CLAIM-BACKEND.json; the page is docs/reproduction/CLAIM.md with CLAIM.svg beside it. A
+run that is in the record is not taken again, so a stopped script goes on.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Record:
 
     def __init__(self, claim: str, settings: Values | None = None, backend: str = "torch") -> None:
         self.claim, self.backend = claim, backend
-        self.path = RESULTS / f"reproduce-{claim}.json"
+        self.path = record_path(claim, backend)
         wanted = json.loads(json.dumps(settings))
         if self.path.exists():
             self.values: Values = json.loads(self.path.read_text("utf-8"))
@@ -49,7 +51,7 @@ class Record:
                     "move it away to begin anew, or give the script its settings back"
                 )
         elif settings is None:
-            raise SystemExit(f"{self.path} does not exist; run the script without --page first")
+            raise SystemExit(f"{self.path} does not exist; take runs on {backend} first")
         else:
             self.values = {"claim": claim, "settings": wanted, "runs": {}}
 
@@ -95,6 +97,16 @@ class Record:
         fresh = self.path.with_suffix(".part")
         fresh.write_text(json.dumps(self.values, indent=1) + "\n", "utf-8")
         fresh.replace(self.path)
+
+
+def record_path(claim: str, backend: str) -> Path:
+    """Return where the record of a claim on a backend lies."""
+    return RESULTS / f"reproduce-{claim}{'' if backend == 'torch' else '-' + backend}.json"
+
+
+def beside(claim: str, backend: str) -> Record | None:
+    """Return the record of the same claim on another backend, None where there is none."""
+    return Record(claim, backend=backend) if record_path(claim, backend).exists() else None
 
 
 def data_sets(data: Values | list[Values]) -> list[Values]:
@@ -159,7 +171,7 @@ def provenance(record: Record) -> str:
     seconds = sum(run["seconds"] for run in record.runs.values())
     backend = ", ".join(f"{k} {v}" for k, v in env["backend"].items())
     lines = [
-        f"- Command: `python benchmarks/reproduce/{record.claim}.py`",
+        f"- Command: `python benchmarks/reproduce/{record.claim}.py{_option(record.backend)}`",
         f"- Backend: {backend}; one thread of a shared {env['processor']} CPU",
         f"- Versions: snnx {env['snnx']} ({env['commit']}), Python {env['python']}, "
         f"NumPy {env['numpy']}",
@@ -171,6 +183,10 @@ def provenance(record: Record) -> str:
     )
     lines.append(f"- Every number: `benchmarks/results/{record.path.name}`")
     return "\n".join(lines)
+
+
+def _option(backend: str) -> str:
+    return "" if backend == "torch" else f" --backend {backend}"
 
 
 @contextmanager
@@ -193,19 +209,21 @@ def command(
 ) -> None:
     """Read the command line, take the runs that are missing, write the page and its figure.
 
-    `choices` are further options of the script, by name, with their type.
+    `choices` are further options of the script, by name, with their type. The page is that of the
+    torch record, which may show the one `beside` it.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--page", action="store_true", help="only write the page again")
+    parser.add_argument("--backend", default="torch", help="where the runs are taken (torch)")
     for name, kind in (choices or {}).items():
         parser.add_argument(f"--{name}", type=kind)
     chosen = vars(parser.parse_args())
-    if chosen.pop("page"):
-        record = Record(claim)
-    else:
-        record = Record(claim, settings)
+    backend = chosen.pop("backend")
+    if not chosen.pop("page"):
+        record = Record(claim, settings, backend)
         take(record, {k: v for k, v in chosen.items() if v is not None})
         record.keep()
+    record = Record(claim)
     PAGES.mkdir(parents=True, exist_ok=True)
     (PAGES / f"{claim}.md").write_text(page(record), "utf-8")
     draw(record)

@@ -41,10 +41,13 @@ def test_every_script_has_its_record_and_page() -> None:
     assert {path.stem for path in PAGES.glob("*.md")} == {*CLAIMS, "index"}
 
 
-@pytest.mark.parametrize("claim", CLAIMS)
-def test_a_record_says_what_was_run(claim: str) -> None:
-    values = json.loads((RESULTS / f"reproduce-{claim}.json").read_text("utf-8"))
-    assert values["claim"] == claim
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("reproduce-*.json")), ids=lambda p: p.stem)
+def test_a_record_says_what_was_run(path: Path) -> None:
+    values = json.loads(path.read_text("utf-8"))
+    claim = values["claim"]
+    backend = path.stem.removeprefix(f"reproduce-{claim}").removeprefix("-") or "torch"
+    assert path == load("common").record_path(claim, backend)
+    assert backend in values["environment"]["backend"]
     assert values["settings"] == json.loads(json.dumps(load(claim).SETTINGS))
     assert values["runs"]
     for data in load("common").data_sets(values["data"]):
@@ -76,6 +79,23 @@ def test_a_record_is_not_continued_with_other_settings() -> None:
     common = load("common")
     with pytest.raises(SystemExit, match="other settings"):
         common.Record("energy", {"T": 5})
+
+
+def test_another_backend_has_its_own_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = load("common")
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    assert common.beside("nothing", "numpy") is None
+    with pytest.raises(SystemExit, match="take runs on numpy first"):
+        common.Record("nothing", backend="numpy")
+    common.Record("nothing", {"T": 4}, "numpy").run("a", lambda: {"test_accuracy": 0.5})
+    assert [path.name for path in tmp_path.iterdir()] == ["reproduce-nothing-numpy.json"]
+    found = common.beside("nothing", "numpy")
+    assert found.runs["a"]["test_accuracy"] == 0.5
+    assert "`python benchmarks/reproduce/nothing.py --backend numpy`" in common.provenance(found)
+    with pytest.raises(SystemExit, match="take runs on torch first"):
+        common.Record("nothing")
 
 
 def test_a_run_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
