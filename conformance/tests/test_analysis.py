@@ -211,7 +211,8 @@ def test_every_picture_of_a_run_is_drawn_again_without_a_session(
     first = {p.name: p.read_bytes() for p in (drawn / "plots").glob("*.svg")}
     folder = tmp_path / "run"
     shutil.copytree(drawn, folder, ignore=shutil.ignore_patterns("*.svg"))
-    on_demand = {"landscape"}  # many evaluations, so only where it is asked for
+    # a landscape is computed where it is asked for; this run has no method and no result
+    on_demand = {"landscape", "method", "energy"}
     assert set(first) == {f"{name}.svg" for name in set(plots.DRAWINGS) - on_demand}
     again = plots.main(folder)
     assert {p.name: p.read_bytes() for p in again} == first
@@ -271,7 +272,7 @@ def test_rates_over_epochs_and_dials_are_drawn_where_recorded(tmp_path: Path) ->
     ]
     folder = full_run(tmp_path / "run", rows=rows)
     assert "Rate over training" in (folder / "plots" / "rates.svg").read_text()
-    assert "temperature" in (folder / "plots" / "dials.svg").read_text()
+    assert "Temperature" in (folder / "plots" / "method.svg").read_text()
 
 
 def test_drawing_changes_no_global_state(tmp_path: Path) -> None:
@@ -285,7 +286,7 @@ def test_drawing_changes_no_global_state(tmp_path: Path) -> None:
 
 def test_a_dollar_in_a_name_is_no_formula(tmp_path: Path) -> None:
     folder = run_dir(tmp_path / "run", [{**ROW, "dials": {"a $\\frac{ <b> & c": 1.0}}])
-    (path,) = plots.main(folder, "dials")
+    (path,) = plots.main(folder, "method")
     assert "a $\\frac{ &lt;b&gt; &amp; c" in path.read_text()
 
 
@@ -293,7 +294,7 @@ def test_a_dollar_in_a_name_is_no_formula(tmp_path: Path) -> None:
     ("which", "format", "message"),
     [
         ("raster", "svg", "holds no data for the picture 'raster'"),
-        ("spikes", "svg", "there is no picture 'spikes'; there are curves, raster"),
+        ("spikes", "svg", "there is no picture 'spikes'; there are curves, method, energy"),
         ("curves", "gif", "svg, png, pdf, not 'gif'"),
     ],
 )

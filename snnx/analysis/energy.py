@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snnx.analysis.fans import fan_out as fan_out
+from snnx.analysis.fans import moves, spike_fans
+from snnx.analysis.fans import spike_sources as spike_sources
 from snnx.analysis.operations import operations, product_kind
 from snnx.analysis.rates import first_batches
 from snnx.backend import Session
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
 
 ADD_PJ = 0.9
 MULTIPLY_PJ = 4.6
-KEEPERS = ("flatten", "dropout")  # what passes spikes on one by one
 
 Floats = NDArray[np.float64]
 
@@ -55,35 +57,6 @@ def dspike_counts(
     additions = rate T ann_macs,   multiplications = T first_layer_macs
     """
     return rate * steps * ann_macs, steps * float(first_layer_macs)
-
-
-def fan_out(program: Program, step: Step) -> Floats:
-    """Return how many products of a step each element of its input enters, [*F] of the input.
-
-    A window that hangs over the border has no product there, so border elements count less; the
-    sum is what the step really multiplies, `operations` counts the zeros of the padding too.
-
-    Raises: ValueError for a step that multiplies nothing.
-    """
-    kind = product_kind(program, step)
-    if kind is None:
-        raise ValueError(f"fan_out: step {step.path} is {step.op}, which multiplies by no weight")
-    shape = program.edges[step.inputs["x"]].shape
-    if kind != "conv2d":
-        return np.full(shape, float(step.shape[-1]))
-    kernel = program.parameter(step.inputs["weight"]).shape[1:3]
-    stride, padding = step.attributes["stride"], step.attributes["padding"]
-    rows, columns = (
-        _windows_over(shape[i], step.shape[i], kernel[i], stride, padding) for i in range(2)
-    )
-    features = step.shape[-1] // step.attributes["groups"]
-    return features * rows[:, None, None] * columns[None, :, None] * np.ones(shape)
-
-
-def _windows_over(size: int, windows: int, kernel: int, stride: int, padding: int) -> Floats:
-    """Count the windows over each of `size` places along one axis."""
-    place = np.arange(size)[:, None] + padding - np.arange(windows)[None, :] * stride
-    return ((place >= 0) & (place < kernel)).sum(1).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +112,29 @@ class Energy:
         """The energy of one sample in the ANN, 4.6 pJ a MAC."""
         return picojoules(0.0, self.ann_macs) * 1e-6
 
+    def values(self) -> dict[str, Any]:
+        """Return the figures of a result file, per sample: MACs and ACs apart, then the energy."""
+        return {
+            "macs": self.macs,
+            "acs": self.acs,
+            "ann_macs": self.ann_macs,
+            "microjoules": self.microjoules,
+            "microjoules_dspike": self.microjoules_dspike,
+            "ann_microjoules": self.ann_microjoules,
+            "samples": self.samples,
+            "steps": self.steps,
+            "layers": [
+                {
+                    "path": row.path,
+                    "layer": row.layer,
+                    "macs": row.macs,
+                    "acs": row.acs,
+                    "ann_macs": row.dense,
+                }
+                for row in self.rows
+            ],
+        }
+
 
 def measure_energy(
     session: Session,
@@ -151,13 +147,16 @@ def measure_energy(
     steps: int | None = None,
     samples: int | None = 1024,
     static_once: bool = False,
+    fold_pools: bool = False,
 ) -> Energy:
     """Return the operations of a network from the spikes it makes on the first `samples` samples.
 
     An input is counted spike by spike where it is spikes, or a sum of spikes of two branches, also
     after flattening; a max pool's output is spikes too. The network's input, average pools and
-    user layers are analog. `static_once` counts the products of a static input once, not at every
-    step. Padded steps count nowhere.
+    user layers are analog. `fold_pools` counts an average pool of spikes as folded into the weights
+    after it, which no paper counts otherwise: each spike then enters the products of every window
+    that holds it. `static_once` counts the products of a static input once, not at every step.
+    Padded steps count nowhere.
 
     Raises: ValueError where an ArrayLayer does not tell its MACs, or `samples` is below 1.
     """
@@ -165,9 +164,14 @@ def measure_energy(
     if unknown:
         raise ValueError(f"measure_energy: layers {unknown} do not tell their macs; define them")
     products = [s for s in program.steps if product_kind(program, s) is not None]
-    sources = {s.path: spike_sources(program, s.inputs["x"]) for s in products}
     own = [s.path for s in products if s.op == "recurrent"]
-    taps = sorted({edge for found in sources.values() for edge in found or ()} | {*own})
+    each = {s.path: fan_out(program, s) for s in products if s.path not in own}
+    sources = {
+        s.path: spike_fans(program, s.inputs["x"], each[s.path], fold_pools)
+        for s in products
+        if s.path in each
+    }
+    taps = sorted({edge for found in sources.values() for edge, _ in found or ()} | {*own})
     fired: dict[str, Floats] = {}
     count, valid_steps = 0, 0.0
     for batch in first_batches(dataset, split, batch_size, samples):
@@ -183,59 +187,30 @@ def measure_energy(
     mean_steps = valid_steps / count
     rows = []
     for step in products:
-        found = sources[step.path]
         # what does not depend on time is computed once
-        once = static_once and dataset.layout == "NF" and not _moves(program, step.inputs["x"])
-        rows.append(_row(program, step, found, fired, count, 1.0 if once else mean_steps))
+        once = static_once and dataset.layout == "NF" and not moves(program, step.inputs["x"])
+        if step.op == "recurrent":
+            rows.append(_fed_back(program, step, fired, count, mean_steps))
+            continue
+        dense, found = float(each[step.path].sum()), sources[step.path]
+        if found is None:
+            macs, acs = dense * (1.0 if once else mean_steps), 0.0
+        else:
+            macs, acs = 0.0, sum(float((fired[s] * fan).sum()) for s, fan in found) / count
+        rows.append(StepEnergy(step.path, step.layer, dense, macs, acs))
     return Energy(tuple(rows), count, mean_steps)
 
 
-def _row(
-    program: Program,
-    step: Step,
-    sources: tuple[str, ...] | None,
-    fired: Mapping[str, Floats],
-    count: int,
-    steps: float,
+def _fed_back(
+    program: Program, step: Step, fired: Mapping[str, Floats], count: int, steps: float
 ) -> StepEnergy:
-    if step.op == "recurrent":
-        features = step.shape[-1]
-        dense = float(features * features)
-        spikes = program.edges[step.output].binary
-        acs = float(fired[f"{step.path} fed back"].sum()) * features / count if spikes else 0.0
-        return StepEnergy(step.path, step.layer, dense, 0.0 if spikes else dense * steps, acs)
-    each = fan_out(program, step)
-    dense = float(each.sum())
-    if sources is None:
+    """Return what the feedback V y[t-1] of a recurrent layer costs."""
+    features = step.shape[-1]
+    dense = float(features * features)
+    if not program.edges[step.output].binary:
         return StepEnergy(step.path, step.layer, dense, dense * steps, 0.0)
-    acs = sum(float((fired[s].reshape(each.shape) * each).sum()) for s in sources) / count
+    acs = float(fired[f"{step.path} fed back"].sum()) * features / count
     return StepEnergy(step.path, step.layer, dense, 0.0, acs)
-
-
-def spike_sources(program: Program, edge: str) -> tuple[str, ...] | None:
-    """Return the edges whose spikes are those of an edge, or None where it is analog.
-
-    A sum of spikes is several spikes; flattening and dropout (in evaluation) change none.
-    """
-    if program.edges[edge].binary:
-        return (edge,)
-    step = next((s for s in program.steps if s.output == edge), None)
-    if step is None:
-        return None
-    if step.op == "add":
-        a, b = (spike_sources(program, step.inputs[name]) for name in ("a", "b"))
-        return None if a is None or b is None else a + b
-    return spike_sources(program, step.inputs["x"]) if step.op in KEEPERS else None
-
-
-def _moves(program: Program, edge: str) -> bool:
-    """Tell whether an edge differs from step to step under a static input."""
-    step = next((s for s in program.steps if s.output == edge), None)
-    if step is None:
-        return False
-    if "neuron" in step.attributes or step.op == "poisson":
-        return True
-    return any(_moves(program, ref) for ref in step.inputs.values() if ref in program.edges)
 
 
 def _valid(batch: Mapping[str, Any], steps: int, n: int) -> Floats:

@@ -17,6 +17,17 @@ CAPTIONS = {
         "Loss and accuracy after every epoch. Look for a gap that opens between train and test "
         "(overfitting) and for a curve that still moves at the end (train longer).",
     ),
+    "method": (
+        "What the method did",
+        "The numbers that the method set, learned or measured, as each epoch began; a line is a "
+        "layer, named by its path in the model.",
+    ),
+    "energy": (
+        "Energy",
+        "What one sample costs at 45 nm: 4.6 pJ for a multiply-accumulate (MAC, orange), 0.9 pJ "
+        "for an accumulate (AC, blue), which is made only where a spike comes. The pale bar is an "
+        "ANN of the same shapes. Updates of neurons and memory traffic are not counted.",
+    ),
     "raster": (
         "Spikes",
         "Each mark is a spike: time to the right, a few neurons of every layer from top to bottom, "
@@ -42,8 +53,9 @@ CAPTIONS = {
         "do.",
     ),
     "dials": (
-        "Dials",
-        "The numbers that the run set from epoch to epoch, such as the learning rate.",
+        "Learning rate",
+        "The learning rate of every group of parameters, as its schedule left it at the end of "
+        "each epoch.",
     ),
     "landscape": (
         "Loss around the weights",
@@ -118,6 +130,7 @@ def _numbers(run: RunData) -> str:
         ("time steps T", shown(steps, "{:.0f}")),
         ("MACs per step", shown(total, "{:,.0f}")),
         ("spikes / neuron / step", shown(spikes, "{:.3f}")),
+        *_energy(run),
         ("epochs", f"{len(epochs)}" if len(epochs) else UNKNOWN),
         ("time", duration(seconds)),
         ("seed", word(run.found("seed"))),
@@ -131,6 +144,22 @@ def _numbers(run: RunData) -> str:
         if value != UNKNOWN or not name.startswith("precision")
     )
     return f'<dl class="numbers">{rows}</dl>'
+
+
+def _energy(run: RunData) -> list[tuple[str, str]]:
+    """Return the cells of what one sample costs, where that was measured."""
+    energy = run.result.get("energy")
+    if not isinstance(energy, Mapping):
+        return []
+    found = {k: number(energy.get(k)) for k in ("macs", "acs", "microjoules", "ann_microjoules")}
+    own, ann = found["microjoules"], found["ann_microjoules"]
+    share = None if own is None or not ann else own / ann
+    return [
+        ("MACs / sample", shown(found["macs"], "{:,.0f}")),
+        ("ACs / sample", shown(found["acs"], "{:,.0f}")),
+        ("energy / sample", shown(own, "{:.4g} µJ")),
+        ("that of an ANN", shown(share, "{:.1f} %", 100.0)),
+    ]
 
 
 def shown(value: float | None, form: str, scale: float = 1.0) -> str:

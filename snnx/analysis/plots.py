@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnx.analysis import style
+from snnx.analysis.energy_plot import draw_energy
 from snnx.analysis.landscape import draw_landscape
+from snnx.analysis.method_plot import draw_method, is_rate
 from snnx.analysis.raster import draw_logits, draw_raster
 from snnx.analysis.rundata import RunData, read_run
 from snnx.analysis.style import BLUE, INK, MUTED, ORANGE, PAPER, SERIES
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 7.2  # inches; every picture is as wide as a text column
-DIALS = ("lr", "learning_rate", "temperature", "momentum", "weight_decay")
+DIALS = ("lr", "learning_rate", "momentum", "weight_decay")
 
 Draw = Callable[[RunData], "Figure | None"]
 
@@ -49,10 +51,9 @@ def draw_curves(run: RunData) -> Figure | None:
 
 
 def draw_dials(run: RunData) -> Figure | None:
-    """Draw what the run set from epoch to epoch; None where nothing was recorded."""
-    kept = run.arrays.get("dials")
-    known = (*DIALS, *([] if kept is None else map(str, kept.ravel())))
-    names = dict.fromkeys([*run.names("dials."), *run.names("dial."), *known])
+    """Draw the learning rates from epoch to epoch; None where nothing was recorded."""
+    told = [n for n in (*run.names("dials."), *run.names("dial.")) if is_rate(n.split(".", 1)[1])]
+    names = dict.fromkeys([*told, *DIALS])
     series = {n: run.series(n) for n in names}
     series = {n: s for n, s in series.items() if len(s[0])}
     if not series:
@@ -63,7 +64,10 @@ def draw_dials(run: RunData) -> Figure | None:
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (name, (x, y)) in zip(axes, series.items(), strict=False):
         _lines(ax, [("", BLUE, x, y)], "{:.3g}")
-        ax.set_title(name.split(".", 1)[1] if name.startswith("dial") else name)
+        name = name.split(".", 1)[1] if name.startswith("dial") else name
+        ax.set_title(
+            name.replace("lr", "Learning rate", 1).replace(".", " of ") if is_rate(name) else name
+        )
         ax.set_xlabel("epoch")
     for ax in axes[len(series) :]:
         ax.set_axis_off()
@@ -126,9 +130,11 @@ def draw_time(run: RunData) -> Figure | None:
 
 DRAWINGS: dict[str, Draw] = {
     "curves": draw_curves,
+    "method": draw_method,
+    "energy": draw_energy,
+    "rates": draw_rates,
     "raster": draw_raster,
     "logits": draw_logits,
-    "rates": draw_rates,
     "time": draw_time,
     "dials": draw_dials,
     "landscape": draw_landscape,

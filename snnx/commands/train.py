@@ -142,7 +142,12 @@ def train(request: Request, screen: Screen) -> None:
             raise
     rate = "" if test.rate is None else f"   {test.rate:.3f} spikes/neuron-step"
     screen.line(f"done in {values_out['seconds']:.0f} s   test {100 * test.accuracy:.1f} %{rate}")
-    screen.line(f"  next:  snnx plot {folder.path}    rates, curves, raster")
+    screen.line(f"  {cost(values_out['energy'])}")
+    if request.plots:
+        screen.line(
+            f"  look:  {folder.path / 'report.html'}    every picture and number of the run"
+        )
+    screen.line(f"  next:  snnx plot {folder.path}    the pictures alone")
     screen.line(f"         snnx eval {folder.path} --T 1,2,4,6    accuracy against time steps")
     screen.line("         snnx conform    do the backends here compute the same numbers?")
     screen.final({**values_out, "run": str(folder.path)})
@@ -167,6 +172,17 @@ def _last(folder: RunDir, screen: Screen) -> Checkpoint:
             "config.toml and checkpoints/"
         )
     return found
+
+
+def cost(energy: Mapping[str, Any]) -> str:
+    """Return what one sample costs, as a line."""
+    if "unknown" in energy:
+        return f"energy not known: {energy['unknown']}"
+    own, ann = energy["microjoules"], energy["ann_microjoules"]
+    share = f", {100 * own / ann:.1f} % of an ANN's" if ann else ""
+    return (
+        f"per sample {energy['macs']:,.0f} MACs and {energy['acs']:,.0f} ACs: {own:.4g} µJ{share}"
+    )
 
 
 def run_kind(values: Mapping[str, Any]) -> str:

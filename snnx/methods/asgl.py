@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from snnx.training.loop import Training
 
 ANALOG = "analog"  # the dial that holds 1 - p
-WIDTH = "surrogate.width"  # the role of a learned width, and the end of its path
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class ASGLMethod(Method):
     weight decay and no schedule. `similar` samples of the training split tell once per epoch how
     like the noisy network is to the spiking one inside it (0: not measured).
 
-    Every epoch records the dial, "width.PATH" (the mean over what a layer learns, as the epoch
-    begins) and "similarity". Source: ASGL Eq. 9-11, 4.2, 5.5, B.1 and the released code.
+    Every epoch records the dial, "width.PATH" (as all that is learned: the mean over a layer, as
+    the epoch begins) and "similarity". Source: ASGL Eq. 9-11, 4.2, 5.5, B.1 and the released code.
     """
 
     name: ClassVar = "asgl"
@@ -118,16 +117,10 @@ class ASGLMethod(Method):
         return replace(optim, groups=groups)
 
     def before_epoch(self, training: Training) -> None:
-        """Set the analog share, and record widths and similarity."""
+        """Set the analog share, and record the similarity."""
         program = training.program
         if ANALOG in program.dials:
             training.dials[ANALOG] = self.analog_share(training.epoch)
-        widths = {p.path: p.learned for p in program.parameters if p.role == WIDTH and p.learned}
-        values = training.session.export().parameters if widths else {}
-        for path, learned in widths.items():
-            raw = values[path].reshape(-1).tolist()
-            mean = sum(map(learned.value, raw)) / len(raw)
-            training.note(f"width.{path.removesuffix(f'.{WIDTH}')}", mean)
         if self.similar and ANALOG in program.dials:
             from snnx.analysis.similarity import similarity
 

@@ -193,18 +193,6 @@ class DSRMethod(Method):
         )
         return with_thresholds(snapshot, found)
 
-    def before_epoch(self, training: Training) -> None:
-        """Record the thresholds."""
-        learned = {
-            p.path: p.learned
-            for p in training.program.parameters
-            if p.role == "threshold" and p.learned is not None
-        }
-        values = training.session.export().parameters if learned else {}
-        for path, number in learned.items():
-            name = path.removesuffix(".threshold")
-            training.note(f"threshold.{name}", number.value(float(values[path])))
-
 
 def ann_thresholds(
     session: Session,

@@ -13,7 +13,7 @@ from snnx.checkpoint import Checkpoint
 from snnx.data import Batch, Batches
 from snnx.mode import train_mode
 from snnx.training.evaluate import Evaluation
-from snnx.training.progress import TOTALS, next_stage
+from snnx.training.progress import TOTALS, next_stage, note_learned
 from snnx.training.progress import Training as Training
 from snnx.training.progress import data_values as data_values
 from snnx.training.progress import load_snapshot as load_snapshot
@@ -79,6 +79,7 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
         if training.batch == 0:
             next_stage(training)
             training.totals = dict.fromkeys(TOTALS, 0.0)
+            note_learned(training)
             for method in plan.methods:
                 method.before_epoch(training)
         whole = _epoch(training, watcher)

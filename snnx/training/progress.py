@@ -130,6 +130,16 @@ def open_session(plan: Plan, program: Program) -> tuple[Backend, Session]:
     return backend, session
 
 
+def note_learned(training: Training) -> None:
+    """Record every learned number of a neuron as "ROLE.PATH", the mean over what a layer learns."""
+    learned = [p for p in training.program.parameters if p.learned is not None]
+    values = training.session.export().parameters if learned else {}
+    for p in learned:
+        raw = values[p.path].reshape(-1).tolist()
+        mean = sum(map(p.learned.value, raw)) / len(raw)  # type: ignore[union-attr]
+        training.note(f"{p.role.rpartition('.')[2]}.{p.path.removesuffix(f'.{p.role}')}", mean)
+
+
 def load_snapshot(session: Session, snapshot: Snapshot) -> None:
     """Give the session a snapshot. Raises: CheckpointError where it is one of another model."""
     try:
