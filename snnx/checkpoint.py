@@ -5,9 +5,9 @@
     config.json                the model and how it is trained
     train_state.json           position in the run, dials, ops and their hash, SHA-256 of the others
 
-A checkpoint is written into a temporary folder, flushed, and renamed; the one before it is kept as
-`previous`. So a run that is killed, or a disk that is full, leaves one that can be read. Arrays are
-float32 (float64 from the oracle, whose bits are kept). Reading executes nothing.
+A checkpoint is written into a temporary folder, flushed, and renamed; those before it are kept as
+`snnx.rotation` says. So a run that is killed, or a disk that is full, leaves one that can be read.
+Arrays are float32 (float64 from the oracle, whose bits are kept). Reading executes nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ from snnx.checkpoint_files import (
 )
 from snnx.ops import OPS, hash_of
 from snnx.program import flatten
+from snnx.rotation import LAST as LAST
+from snnx.rotation import WRITING, Retention, by_age, promote
 from snnx.serial import SerialError
 
 FORMAT = 2
-LAST, PREVIOUS = "last", "previous"
 MODEL, MOMENTS, CONFIG, STATE = (
     "model.safetensors",
     "train_state.safetensors",
@@ -74,21 +76,21 @@ def spec_hash() -> str:
     return ops.SPEC_HASH
 
 
-def save(root: Path, checkpoint: Checkpoint) -> Path:
-    """Write `root/last` in one rename and keep the old one as `root/previous`; return `last`.
+def save(root: Path, checkpoint: Checkpoint, retention: Retention = Retention()) -> Path:  # noqa: B008  (frozen)
+    """Write `root/last` in one rename and keep older ones as `retention` says; return `last`.
 
-    Raises: OSError, with what was there before untouched.
+    Raises: OSError, with what was there before untouched; FileNotFoundError where the run's folder
+    has vanished, which is not made anew.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    fresh = root / f".writing-{os.getpid()}"
-    last, previous = root / LAST, root / PREVIOUS
+    root.mkdir(exist_ok=True)
+    fresh = root / f"{WRITING}{os.getpid()}"
     try:
+        name = retention.archived(checkpoint.epoch, checkpoint.batch)
+        if name is not None and not (root / name).exists():
+            write(fresh, checkpoint)
+            fresh.rename(root / name)
         write(fresh, checkpoint)
-        if last.exists():
-            if previous.exists():
-                shutil.rmtree(previous)
-            last.rename(previous)
-        fresh.rename(last)
+        last = promote(root, fresh, retention.keep)
         flush_folder(root)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -147,24 +149,24 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
 def load(place: str | Path, warn: Callable[[str], None]) -> Checkpoint:
     """Return the newest checkpoint that is whole, of a run, its `checkpoints` or one folder.
 
-    Where `last` is damaged, `previous` is read and `warn` is told. Raises: CheckpointError.
+    Where the newest is damaged, the one before it is read and `warn` is told. Raises:
+    CheckpointError.
     """
     place = Path(place)
     if (place / MODEL).exists() or (place / STATE).exists():
         return read(place)
     root = place / "checkpoints" if (place / "checkpoints").is_dir() else place
-    found = [root / name for name in (LAST, PREVIOUS) if (root / name).is_dir()]
+    found = by_age(root)
     if not found:
         raise CheckpointError(
             f"{place}: holds no checkpoint; name a run like runs/latest, or a folder with {MODEL}"
         )
-    for older in found[1:]:
+    for newer, older in pairwise(found):
         try:
-            return read(found[0])
+            return read(newer)
         except CheckpointError as error:
             warn(f"{error}; going on with the checkpoint before it, {older}")
-            return read(older)
-    return read(found[0])
+    return read(found[-1])
 
 
 def read(folder: Path) -> Checkpoint:

@@ -13,7 +13,7 @@ import pytest
 import snnx
 from snnx.backend import BackendError
 from snnx.cli import main
-from snnx.commands.train import Watch
+from snnx.commands.watch import Watch
 from snnx.training.loop import Row
 from snnx.training.rundir import RunDir
 from tests.command_line import TINY, train
@@ -109,8 +109,10 @@ def test_a_run_that_diverges_names_step_layer_and_checkpoint(
     assert Path("run/FAILED").read_text().startswith("6\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_writes_a_checkpoint_and_ends_with_130(empty_folder: Path, number: int) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_writes_a_checkpoint_and_ends_with_its_code(
+    empty_folder: Path, number: int, code: int
+) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "snnx", "train", *TINY, "--epochs", "100000", "-o", "run"]
     process = subprocess.Popen(
@@ -121,11 +123,11 @@ def test_a_signal_writes_a_checkpoint_and_ends_with_130(empty_folder: Path, numb
         time.sleep(0.05)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert "Traceback" not in err
     assert "stopped in epoch" in err
     assert "go on with: snnx train --resume run" in out
-    assert (empty_folder / "run" / "FAILED").read_text().startswith("130\n")
+    assert (empty_folder / "run" / "FAILED").read_text().startswith(f"{code}\n")
     assert main(["info", "run"]) == 0
 
 

@@ -1,7 +1,7 @@
 """Exit codes: which mistake ends a command with which number, without a traceback.
 
 0 done   1 the run failed   2 usage or recipe   3 data or checkpoint   4 backend or device
-5 a check failed   6 diverged   130 interrupted
+5 a check failed   6 diverged   130 interrupted (Ctrl-C)   143 terminated (SIGTERM)
 """
 
 from __future__ import annotations
@@ -20,12 +20,20 @@ from snnx.commands.screen import Screen
 from snnx.data import DataError
 from snnx.program import ShapeError
 from snnx.serial import SerialError
+from snnx.training.faults import OutOfMemory
 from snnx.training.loop import Diverged, Interrupted
 from snnx.training.recipe import RecipeError
 from snnx.training.rundir import RunDirError
 
 F = TypeVar("F", bound=Callable[..., Any])
-FAILED, USAGE, DATA, BACKEND, CHECK, DIVERGED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+FAILED, USAGE, DATA, BACKEND, CHECK, DIVERGED = 1, 2, 3, 4, 5, 6
+INTERRUPTED, TERMINATED = 130, 143  # 128 + the number of SIGINT and SIGTERM
+
+
+class Terminated(Interrupted):
+    """The run was asked to stop by SIGTERM; its checkpoint is written."""
+
+
 CODES: tuple[tuple[type[BaseException], int], ...] = (
     (RecipeError, USAGE),
     (RunDirError, USAGE),
@@ -35,6 +43,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (CheckpointError, DATA),
     (BackendError, BACKEND),
     (Diverged, DIVERGED),
+    (Terminated, TERMINATED),
     (Interrupted, INTERRUPTED),
     (KeyboardInterrupt, INTERRUPTED),
     (OSError, FAILED),
@@ -54,7 +63,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror}"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) and not isinstance(error, OutOfMemory):
         return f"out of memory: {error or 'no more'}; take a smaller batch_size, T or model"
     return str(error)
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from snnx import __version__
 from snnx import checkpoint as checkpoints
 from snnx.backend import default_backend
 from snnx.checkpoint import Checkpoint, CheckpointError
-from snnx.commands.failures import DIVERGED, INTERRUPTED, code_of, reason_of
+from snnx.commands.failures import code_of, reason_of
 from snnx.commands.header import facts, open_choices
+from snnx.commands.rescue import rescue
 from snnx.commands.screen import Screen
+from snnx.commands.watch import Watch, say_what_is_kept, watched
 from snnx.data.lazy import Source
 from snnx.methods.method import Method
 from snnx.training import loop, result, rundir
-from snnx.training.loop import Row, Training
+from snnx.training.loop import Training
+from snnx.training.moving import statement
 from snnx.training.recipe import (
     Layer,
     RecipeError,
@@ -40,6 +40,9 @@ from snnx.training.rundir import RunDir, RunDirError
 RESUMABLE = {
     "epochs",
     "max_steps",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "archive_epochs",
     "backend",
     "device",
     "precision",
@@ -64,38 +67,6 @@ class Request:
     plots: bool = True
 
 
-class Watch:
-    """Keeps a run in its folder and on the screen, and stops it when a signal asks."""
-
-    def __init__(self, folder: RunDir, screen: Screen, epochs: int) -> None:
-        self.folder, self.screen, self.epochs = folder, screen, epochs
-        self.asked = False
-
-    def epoch(self, row: Row) -> None:
-        self.folder.epoch(row)
-        rate = row.get("spikes_per_neuron_step")
-        self.screen.line(
-            f"epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}  "
-            f"loss {row['loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
-            f"test {100 * row['test_accuracy']:5.1f} %  "
-            + ("" if rate is None else f"spikes {rate:.3f}/neuron-step  ")
-            + f"{row['seconds']:.1f} s"
-        )
-
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
-        self.folder.checkpoint(checkpoint)
-
-    def stop(self) -> bool:
-        return self.asked
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal: the first ends the run after this step, the second at once."""
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        self.screen.line("stopping after this step; press Ctrl-C again to quit at once")
-
-
 def train(request: Request, screen: Screen) -> None:
     """Do what the request asks. Raises what `snnx.commands.failures` knows."""
     folder = None if request.resume is None else RunDir.find(request.resume)
@@ -117,21 +88,26 @@ def train(request: Request, screen: Screen) -> None:
     if folder is None:
         stem = f"{values.values['name']}-{run_kind(values.values)}-{plan.backend}"
         folder = RunDir.create(request.out, request.name, stem)
-    screen.log = folder
+    screen.log, folder.retention = folder, plan.retention
+    watch = Watch(folder, screen, plan.epochs)
     try:
         folder.begin(values.toml(), rundir.environment(training.backend.describe()))
         _begin(screen, training, str(folder.path))
         if before is not None:
             folder.keep_until(before.epoch)
-            _say_what_is_exact(screen, training, before)
-        test = _watched(training, folder, screen)
+            for line in statement(before, training):
+                screen.line(line)
+        else:
+            folder.checkpoint(training.checkpoint())  # so that any run that began can go on
+        test = watched(training, watch)
         values_out = result.result_values(training, test, time.monotonic() - began)
         folder.finish(values_out)
     except BaseException as error:
         code = code_of(error)
         folder.fail(1 if code is None else code, reason_of(error))
         screen.log = None  # the disk may be what failed
-        _say_what_is_kept(screen, folder, code)
+        saved = rescue(folder, training, watch.rows, values.toml()) if watch.refused else None
+        say_what_is_kept(screen, folder, code, saved)
         raise
     if request.plots:
         try:
@@ -207,19 +183,6 @@ def draw(folder: RunDir, training: Training) -> None:
     )
 
 
-def _watched(training: Training, folder: RunDir, screen: Screen) -> Any:
-    """Run with the signals of Ctrl-C and `kill` caught; only a main thread may."""
-    watch = Watch(folder, screen, training.plan.epochs)
-    if threading.current_thread() is not threading.main_thread():
-        return loop.run(training, watch)
-    old = {number: signal.signal(number, watch.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        return loop.run(training, watch)
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
 def _resolved(request: Request, folder: RunDir | None, before: Checkpoint | None) -> Resolved:
     """Return the recipe of the command line, over that of the resumed run."""
     presets = [word for word in request.words if "=" not in word]
@@ -271,28 +234,3 @@ def _check_data(before: Checkpoint, dataset: Source) -> None:
             f"the run was trained on {old.get('id')}, the data now are {dataset.id}; "
             "a resumed run needs the same bytes"
         )
-
-
-def _say_what_is_exact(screen: Screen, training: Training, before: Checkpoint) -> None:
-    place = f"epoch {before.epoch + 1}, optimiser step {before.step}"
-    then, now = before.config["recipe"]["backend"], training.plan.backend
-    if then == now:
-        exact = "as if it had not stopped, if this is the same machine and version"
-    else:
-        exact = (
-            f"written on {then}: weights, moments, statistics, batches and random draws are exact; "
-            "rounding is that of another framework from here on"
-        )
-    screen.line(f"resumed on {now} at {place}: {exact}")
-
-
-def _say_what_is_kept(screen: Screen, folder: RunDir, code: int | None) -> None:
-    last = folder.checkpoints / checkpoints.LAST
-    if not last.is_dir():
-        screen.error("no checkpoint was written yet")
-    elif code == INTERRUPTED:
-        screen.line(f"go on with: snnx train --resume {folder.path}")
-    elif code == DIVERGED:
-        screen.error(f"the last good checkpoint is {last}")
-    else:
-        screen.error(f"the last checkpoint is whole: {last}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,12 +49,17 @@ def evaluate(
     batch_size: int = 64,
     steps: int | None = None,
     dials: Mapping[str, float | int] | None = None,
+    pause: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Return how the session does on a split; nothing of it is changed."""
+    """Return how the session does on a split; nothing of it is changed.
+
+    `pause` is called before every batch, and may end the evaluation by an exception.
+    """
     batches = Batches(dataset, split, batch_size, shuffle=False)
     loss, right, labels = 0.0, [], []
     rates: dict[str, float] = {}
     for i, batch in enumerate(batches.epoch(0)):
+        pause()
         taps = [f"{step.path}.spike" for step in program.spiking] if i == 0 else []
         found = session.forward(batch, dials or {}, EVAL, taps, steps=steps)  # type: ignore[arg-type]
         y = np.asarray(found.y, np.float64)

@@ -18,6 +18,7 @@ from snnx.data.lazy import Lazy
 from snnx.methods.method import Method, applied
 from snnx.objective import TET, Objective
 from snnx.optim import Adam, Optim
+from snnx.rotation import Retention
 from snnx.training import loop, result, rundir
 from snnx.training.evaluate import Evaluation
 from snnx.training.plan import Plan, Stage, check_stages, time_steps
@@ -70,6 +71,8 @@ def fit(
     batch_size: int = 64,
     seed: int = 0,
     max_steps: int | None = None,
+    checkpoint_steps: int | None = None,
+    retention: Retention = Retention(),  # noqa: B008  (frozen)
     backend: str = "auto",
     device: str | None = None,
     precision: str = "fp32",
@@ -82,7 +85,9 @@ def fit(
 
     `data` is a `Dataset`, the name of one ("digits", "mine.npz"), or (x_train, y_train, x_test,
     y_test) with static x [N, *F]. `steps` is T for static x. With `out` the run is kept in that
-    folder; `resume` goes on from a checkpoint. With `stages`, they say T, epochs and schedule.
+    folder, with a checkpoint after every epoch and `checkpoint_steps` steps, of which `retention`
+    says how many stay; `resume` goes on from a checkpoint. With `stages`, they say T, epochs and
+    schedule.
 
     Raises: ValueError, TypeError for arguments that do not fit, BackendError, CheckpointError,
     `snnx.training.loop.Diverged` where the loss is not finite.
@@ -108,6 +113,8 @@ def fit(
         batch_size=batch_size,
         seed=seed,
         max_steps=max_steps,
+        checkpoint_steps=checkpoint_steps,
+        retention=retention,
         backend=backend,
         device=device,
         precision=precision,
@@ -120,6 +127,7 @@ def fit(
     folder = None
     if out is not None:
         folder = rundir.RunDir.create(Path(out), None, "")
+        folder.retention = retention
         folder.begin("", rundir.environment(training.backend.describe()))
     keeper = _Keeper(folder)
     test = loop.run(training, keeper)

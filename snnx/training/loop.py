@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from snnx.checkpoint import Checkpoint
-from snnx.data import Batch, Batches
-from snnx.mode import train_mode
+from snnx.data import Batch, Batches, DataError
+from snnx.training import faults
 from snnx.training.evaluate import Evaluation
 from snnx.training.progress import TOTALS, next_stage, note_learned
 from snnx.training.progress import Training as Training
@@ -26,11 +25,11 @@ Row = dict[str, Any]
 
 
 class Diverged(RuntimeError):
-    """A loss or gradient that is not finite: at `step`, from 0, beginning at `place`."""
+    """A loss or gradient that is not finite: at `step`, from 0, of `batch`, first at `place`."""
 
-    def __init__(self, step: int, reason: str, place: str) -> None:
-        super().__init__(f"{reason}; {place}")
-        self.step, self.place = step, place
+    def __init__(self, step: int, reason: str, batch: str, place: str) -> None:
+        super().__init__(f"{reason}; {batch}; {place}")
+        self.step, self.batch, self.place = step, batch, place
 
 
 class Interrupted(RuntimeError):
@@ -52,6 +51,10 @@ class Watcher(Protocol):
         """Tell whether the run shall end after this step."""
         ...
 
+    def leave_evaluation(self) -> bool:
+        """Tell whether the run shall end now, and evaluate when it is resumed."""
+        ...
+
 
 class Nobody:
     """A watcher that keeps nothing and never stops."""
@@ -66,13 +69,23 @@ class Nobody:
         """Never."""
         return False
 
+    def leave_evaluation(self) -> bool:
+        """Never."""
+        return False
+
 
 def run(training: Training, watcher: Watcher) -> Evaluation:
     """Train to the end of the plan and return the last evaluation.
 
-    Raises: Diverged at a loss or gradient that is not finite, Interrupted after `watcher.stop()`.
+    Raises: Diverged at a loss or gradient that is not finite, OutOfMemory with the batch that would
+    fit, Interrupted when the watcher asks for it.
     """
     plan = training.plan
+
+    def pause() -> None:
+        if watcher.leave_evaluation():
+            _end(training, watcher, "the evaluation of ")
+
     last: Evaluation | None = None
     while training.epoch < plan.epochs and not _spent(training):
         began = time.monotonic()
@@ -83,14 +96,20 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
             for method in plan.methods:
                 method.before_epoch(training)
         whole = _epoch(training, watcher)
-        last = training.evaluate()
+        last = training.evaluate(pause)
         row = _row(training, last, time.monotonic() - began)
         if whole:
             training.epoch, training.batch = training.epoch + 1, 0
         # a run killed between the two takes the epoch again, and its row anew
         watcher.epoch(row)
         watcher.checkpoint(training.checkpoint())
-    return last if last is not None else training.evaluate()
+    return last if last is not None else training.evaluate(pause)
+
+
+def _end(training: Training, watcher: Watcher, part: str = "") -> NoReturn:
+    watcher.checkpoint(training.checkpoint())
+    place = f"epoch {training.epoch + 1} after optimiser step {training.step}"
+    raise Interrupted(f"stopped in {part}{place}")
 
 
 def _spent(training: Training) -> bool:
@@ -105,22 +124,36 @@ def _epoch(training: Training, watcher: Watcher) -> bool:
     base = plan.optim.dials(training.program)
     begin, samples = training.begin, training.dataset.size("train")
     first = training.plan.steps_before(begin, samples)
-    pending: deque[tuple[Any, Batch, dict[str, float | int]]] = deque()
+    pending: deque[tuple[Any, Batch, dict[str, float | int], int]] = deque()
 
     def read() -> None:
-        token, batch, dials = pending.popleft()
+        token, batch, dials, number = pending.popleft()
         try:
             found = session.read(token)
         except FloatingPointError as error:
-            place = first_not_finite(training, batch, dials)
-            raise Diverged(int(dials["step"]), str(error), place) from error
+            which = faults.named(training, batch, number, int(dials["epoch"]))
+            place = faults.first_not_finite(training, batch, dials)
+            raise Diverged(int(dials["step"]), str(error), which, place) from error
+        except MemoryError as error:
+            raise faults.out_of_memory(training, batch, dials, error) from error
         for name in ("loss", "gradient_norm"):
             training.totals[name] += found[name] * found["samples"]
         for name in ("correct", "samples"):
             training.totals[name] += found[name]
         training.totals["steps"] += 1
 
-    for batch in batches.epoch(training.epoch, training.batch):
+    source = batches.epoch(training.epoch, training.batch)
+    while True:
+        try:
+            batch = next(source, None)
+        except (OSError, DataError):
+            # nothing of this batch was begun, so all that was trained is kept
+            while pending:
+                read()
+            watcher.checkpoint(training.checkpoint())
+            raise
+        if batch is None:
+            break
         for name, value in base.items():
             training.dials[name] = plan.schedule.value(
                 value, training.epoch - begin, training.step - first, len(batches)
@@ -129,41 +162,29 @@ def _epoch(training: Training, watcher: Watcher) -> bool:
         dials = {**training.dials, **counters}
         # the session's own flag reports what is not finite, with the step
         with np.errstate(all="ignore"):
-            pending.append((session.step([batch], dials), batch, dials))  # type: ignore[list-item]
+            try:
+                token = session.step([batch], dials)  # type: ignore[list-item]
+            except MemoryError as error:
+                raise faults.out_of_memory(training, batch, dials, error) from error
+        pending.append((token, batch, dials, training.batch))
         training.step += 1
         training.batch += 1
         if len(pending) > IN_FLIGHT:
             read()
-        if watcher.stop():
+        every = training.plan.checkpoint_steps
+        stop, due = watcher.stop(), every is not None and training.step % every == 0
+        if stop or due:
             while pending:
                 read()
+        if stop:
+            _end(training, watcher)
+        if due:
             watcher.checkpoint(training.checkpoint())
-            raise Interrupted(
-                f"stopped in epoch {training.epoch + 1} after optimiser step {training.step}"
-            )
         if _spent(training):
             break
     while pending:
         read()
     return training.batch == len(batches)
-
-
-def first_not_finite(training: Training, batch: Batch, dials: dict[str, float | int]) -> str:
-    """Replay a batch with taps and name the first layer whose output is not finite."""
-    mode = replace(train_mode(training.program), norm="frozen_batch")
-    paths = [step.output for step in training.program.steps]
-    with np.errstate(all="ignore"):
-        found = training.session.forward(
-            batch,  # type: ignore[arg-type]
-            dials,
-            mode,
-            paths,
-            steps=training.stage.steps,
-        )
-    for step in training.program.steps:
-        if not np.isfinite(found.taps[step.output]).all():
-            return f"the first output that is not finite is that of layer {step.path} {step.layer}"
-    return "the output of every layer is finite, so the loss or a gradient overflowed"
 
 
 def _row(training: Training, test: Evaluation, seconds: float) -> Row:

@@ -16,6 +16,7 @@ from snnx.objective import TET, Objective
 from snnx.ops import OPS
 from snnx.optim import Adam, Optim, Rule
 from snnx.program import Program, flatten
+from snnx.rotation import Retention
 from snnx.scalars import Dial, initial
 from snnx.training.schedules import Constant, Schedule
 
@@ -59,8 +60,9 @@ class Plan:
 
     steps is T for static data. `schedule` sets every learning-rate dial of `optim` from its initial
     value. With `stages`, steps and epochs are the last stage's T and the sum of their epochs, and
-    schedules are theirs. device and compile None leave the choice to the backend. `config` is kept
-    in checkpoints. model and optim are what the methods made of them (`snnx.methods.method`).
+    schedules are theirs. device and compile None leave the choice to the backend. A checkpoint is
+    written after every epoch, and within one every `checkpoint_steps` optimiser steps. `config` is
+    kept in checkpoints. model and optim are what the methods made of them (`snnx.methods.method`).
     """
 
     model: Any
@@ -73,6 +75,8 @@ class Plan:
     batch_size: int = 64
     seed: int = 0
     max_steps: int | None = None
+    checkpoint_steps: int | None = None
+    retention: Retention = Retention()  # noqa: RUF009  (frozen)
     backend: str = "auto"
     device: str | None = None
     precision: str = "fp32"
@@ -92,8 +96,10 @@ class Plan:
                 raise TypeError(f"{name} must be a whole number, not {getattr(self, name)}")
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, not {self.max_steps}")
+        for name in ("max_steps", "checkpoint_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0 .. 2^32 - 1, not {self.seed}")
         if not self.objective.classifies:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from snnx.checkpoint import Checkpoint, CheckpointError
 from snnx.methods.inherit import fitted
 from snnx.program import Program
 from snnx.training.evaluate import Evaluation, evaluate
+from snnx.training.moving import place
 from snnx.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Training:
             {
                 "plan": plan_values(self.stage),
                 "recipe": dict(self.plan.config),
+                "place": place(self),
                 **data_values(self),
             },
             self.ops,
@@ -82,8 +84,8 @@ class Training:
             made = method.from_ann(self, made)
         return made
 
-    def evaluate(self) -> Evaluation:
-        """Return how the network does on the test split."""
+    def evaluate(self, pause: Callable[[], None] = lambda: None) -> Evaluation:
+        """Return how the network does on the test split; `pause` as in `evaluate`."""
         plan = self.stage
         dials = {**self.dials, "seed": plan.seed, "step": self.step, "epoch": self.epoch}
         return evaluate(
@@ -94,6 +96,7 @@ class Training:
             batch_size=plan.batch_size,
             steps=plan.steps,
             dials=dials,
+            pause=pause,
         )
 
 

@@ -12,6 +12,7 @@ from snnx.methods.method import Method, applied
 from snnx.models import MODELS
 from snnx.optim import Optim, Rule
 from snnx.program import Program
+from snnx.rotation import Retention
 from snnx.scalars import Dial
 from snnx.training import schedules
 from snnx.training.plan import Plan, Stage, check_stages, time_steps
@@ -50,6 +51,8 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             batch_size=values["batch_size"],
             seed=values["seed"],
             max_steps=values.get("max_steps"),
+            checkpoint_steps=values.get("checkpoint_steps"),
+            retention=Retention(values["keep_checkpoints"], values.get("archive_epochs")),
             backend=values["backend"],
             device=None if values["device"] == "auto" else values["device"],
             precision=values["precision"],

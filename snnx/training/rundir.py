@@ -2,7 +2,7 @@
 
 config.toml          the resolved recipe, each value with its origin      env.json   versions
 metrics.jsonl .csv   one row per epoch                                    log.txt    the screen
-checkpoints/         last and previous                                    result.json
+checkpoints/         last and those before it                             result.json
 DONE or FAILED       how it ended, with the exit code
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 from snnx import checkpoint as checkpoints
 from snnx.analysis.rundata import flat
 from snnx.checkpoint import Checkpoint
+from snnx.rotation import Retention, clean
 
 LATEST = "latest"
 DONE, FAILED = "DONE", "FAILED"
@@ -38,6 +39,7 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.retention = Retention()
 
     @classmethod
     def create(cls, out: Path | None, name: str | None, stem: str) -> RunDir:
@@ -91,6 +93,7 @@ class RunDir:
         """Write the recipe and the environment; a resumed run keeps what it was before."""
         for marker in (DONE, FAILED):
             (self.path / marker).unlink(missing_ok=True)
+        clean(self.checkpoints)
         _write(self.path / "config.toml", config)
         path = self.path / "env.json"
         before: list[Any] = []
@@ -137,8 +140,8 @@ class RunDir:
         _write(self.path / "metrics.csv", file.getvalue())
 
     def checkpoint(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint as the last one."""
-        return checkpoints.save(self.checkpoints, checkpoint)
+        """Write a checkpoint as the last one, and keep older ones as `retention` says."""
+        return checkpoints.save(self.checkpoints, checkpoint, self.retention)
 
     def log(self, text: str) -> None:
         """Append to the plain copy of the screen."""

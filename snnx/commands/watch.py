@@ -1,0 +1,108 @@
+"""What stands between a run and its folder, the screen and the signals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from snnx.checkpoint import Checkpoint
+from snnx.commands.failures import DIVERGED, INTERRUPTED, TERMINATED, Terminated
+from snnx.commands.screen import Screen
+from snnx.rotation import by_age
+from snnx.training import loop
+from snnx.training.loop import Interrupted, Row, Training
+from snnx.training.rundir import RunDir
+
+
+class Watch:
+    """Keeps a run in its folder and on the screen, and stops it when a signal asks."""
+
+    def __init__(self, folder: RunDir, screen: Screen, epochs: int) -> None:
+        self.folder, self.screen, self.epochs = folder, screen, epochs
+        self.asked = 0  # the signal
+        self.refused = False  # the folder cannot be written
+        self.rows: list[Row] = []
+
+    def epoch(self, row: Row) -> None:
+        self.rows.append(row)
+        with self._writing():
+            self.folder.epoch(row)
+            self._print(row)
+
+    def _print(self, row: Row) -> None:
+        rate = row.get("spikes_per_neuron_step")
+        self.screen.line(
+            f"epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}  "
+            f"loss {row['loss']:.3f}  train {100 * row['train_accuracy']:5.1f} %  "
+            f"test {100 * row['test_accuracy']:5.1f} %  "
+            + ("" if rate is None else f"spikes {rate:.3f}/neuron-step  ")
+            + f"{row['seconds']:.1f} s"
+        )
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        with self._writing():
+            self.folder.checkpoint(checkpoint)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self.refused = True
+            raise
+
+    def stop(self) -> bool:
+        return bool(self.asked)
+
+    def leave_evaluation(self) -> bool:
+        return bool(self.asked)
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal: the first ends the run after this step, a second Ctrl-C at once."""
+        if self.asked:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        self.asked = number
+        # the signal may come while the screen or the log is written, or when they cannot be
+        with suppress(OSError, RuntimeError):
+            self.screen.line("stopping after this step; press Ctrl-C again to quit at once")
+
+
+def watched(training: Training, watch: Watch) -> Any:
+    """Run with the signals of Ctrl-C and `kill` caught; only a main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        return loop.run(training, watch)
+    old = {number: signal.signal(number, watch.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return loop.run(training, watch)
+    except Interrupted as error:
+        raise (Terminated(str(error)) if watch.asked == signal.SIGTERM else error) from None
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def say_what_is_kept(screen: Screen, folder: RunDir, code: int | None, saved: Path | None) -> None:
+    """Print which checkpoint a run that ended early leaves, and how to go on."""
+    found = by_age(folder.checkpoints)
+    if not folder.path.is_dir():
+        screen.error(f"{folder.path}: the run's folder has vanished, its checkpoints with it")
+    if saved is not None:
+        screen.line(f"the state is kept elsewhere; go on with: snnx train --resume {saved}")
+        return
+    if not found:
+        screen.error("no checkpoint is there")
+        return
+    last = found[0]
+    if code in (INTERRUPTED, TERMINATED):
+        screen.line(f"go on with: snnx train --resume {folder.path}")
+    elif code == DIVERGED:
+        screen.error(f"the last good checkpoint is {last}")
+    else:
+        screen.error(f"the last checkpoint is whole: {last}")

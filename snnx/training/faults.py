@@ -1,0 +1,83 @@
+"""What is said of a step that failed: its batch, the first bad layer, the batch that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from snnx.data import Batch
+from snnx.data.arrays import Layout
+from snnx.mode import train_mode
+from snnx.training.progress import Training
+
+SHOWN = 8  # positions of samples that a message lists
+
+Dials = Mapping[str, float | int]
+
+
+class OutOfMemory(MemoryError):
+    """A step that needs more memory than there is, with the batch that was seen to fit."""
+
+
+def named(training: Training, batch: Batch, number: int, epoch: int) -> str:
+    """Return which batch of the run it is: its epoch, its number, and where its samples stand."""
+    index = [int(i) for i in batch["index"]]
+    shown = ", ".join(map(str, index[:SHOWN])) + (", ..." if len(index) > SHOWN else "")
+    return (
+        f"batch {number + 1} of epoch {epoch + 1}: {len(index)} samples of "
+        f"{training.dataset.name!r} train, at positions {shown}"
+    )
+
+
+def first_not_finite(training: Training, batch: Batch, dials: Dials) -> str:
+    """Replay a batch with taps and name the first layer whose output is not finite."""
+    mode = replace(train_mode(training.program), norm="frozen_batch")
+    paths = [step.output for step in training.program.steps]
+    with np.errstate(all="ignore"):
+        found = training.session.forward(
+            cast(Any, batch), dials, mode, paths, steps=training.stage.steps
+        )
+    for step in training.program.steps:
+        if not np.isfinite(found.taps[step.output]).all():
+            return f"the first output that is not finite is that of layer {step.path} {step.layer}"
+    return "the output of every layer is finite, so the loss or a gradient overflowed"
+
+
+def out_of_memory(
+    training: Training, batch: Batch, dials: Dials, error: MemoryError
+) -> OutOfMemory:
+    """Return the error of a step that did not fit, after halves of its batch were tried."""
+    size, fits = len(batch["index"]), batch_that_fits(training, batch, dials)
+    if fits:
+        remedy = (
+            f"half of it and so on was tried: the gradients of {fits} samples fit; take "
+            f"batch_size={fits}"
+        )
+    else:
+        remedy = "not even the gradients of one sample fit; take a smaller T or model"
+    return OutOfMemory(
+        f"out of memory in a step of {size} samples at T={training.stage.steps} "
+        f"({error or 'no more'}); {remedy}"
+    )
+
+
+def batch_that_fits(training: Training, batch: Batch, dials: Dials) -> int:
+    """Return the largest half, quarter, ... of a batch whose gradients fit; 0 where none does."""
+    size = len(batch["index"]) // 2
+    while size:
+        try:
+            training.session.grads(cast(Any, _first(batch, size, training.dataset.layout)), dials)
+        except MemoryError:
+            size //= 2
+        else:
+            return size
+    return 0
+
+
+def _first(batch: Batch, size: int, layout: Layout) -> dict[str, Any]:
+    """Return the first samples of a batch."""
+    x = batch["x"][:size] if layout == "NF" else batch["x"][:, :size]
+    return {"x": x, **{k: np.asarray(v)[:size] for k, v in batch.items() if k != "x"}}

@@ -1,0 +1,80 @@
+"""Where a run computes, and what stays exact when it goes on somewhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from snnx.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from snnx.training.progress import Training
+
+EXACT = (
+    "weights, moments, statistics, counters, the order of the batches and all random draws are "
+    "exactly those of the checkpoint"
+)
+# what may differ between two places, and what that does to the numbers from there on
+CHANGES = {
+    "backend": "rounding is that of another framework from here on",
+    "device": "rounding is that of another device from here on",
+    "precision": "every step from here on rounds to another precision",
+    "processes": "sums over a batch are taken in another order, which rounds otherwise",
+    "micro_batches": "sums over a batch are taken in another order, which rounds otherwise; batch "
+    "norm sees other parts",
+    "versions": "other versions may round otherwise",
+    "machine": "another machine may round otherwise",
+}
+KEPT_IN = "float32"
+WIDE = "fp64"
+
+
+def place(training: Training) -> dict[str, Any]:
+    """Return where a run computes, as JSON values that a checkpoint keeps."""
+    import platform
+
+    plan = training.plan
+    described = training.backend.describe()
+    device = plan.device or described.get("device", "auto")
+    return {
+        "backend": plan.backend,
+        "device": device,
+        "precision": plan.precision,
+        "versions": {k: v for k, v in described.items() if k not in ("device", "device_name")},
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for everything in which two places differ, where both say it."""
+    found = []
+    for name, effect in CHANGES.items():
+        if name not in then or name not in now or then[name] == now[name]:
+            continue
+        if name in ("versions", "device") and then["backend"] != now["backend"]:
+            continue  # another framework has other versions and names its devices otherwise
+        found.append(f"{name} {_text(then[name])} -> {_text(now[name])}: {effect}")
+    if then.get("precision") == WIDE != now["precision"]:
+        found.append(f"weights written in {WIDE} are rounded to {KEPT_IN}")
+    return found
+
+
+def statement(before: Checkpoint, training: Training) -> list[str]:
+    """Return what a resumed run prints: where it goes on, what is exact and what is not."""
+    old: Mapping[str, Any] = before.config.get("place", {})
+    found = changes(old, place(training))
+    head = (
+        f"resumed on {training.plan.backend} at epoch {before.epoch + 1}, "
+        f"optimiser step {before.step}"
+    )
+    if not old:
+        return [f"{head}: {EXACT}; the checkpoint does not say where it was written"]
+    if not found:
+        return [f"{head}: as if it had not stopped; {EXACT}, and so is every step from here on"]
+    return [f"{head}: {EXACT}; what is not:", *(f"  {line}" for line in found)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{k} {v}" for k, v in value.items())
+    return str(value)
