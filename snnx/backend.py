@@ -235,8 +235,12 @@ class Backend(Protocol):
         compile: bool | None = None,
         deterministic: bool = False,
         group: Any = None,
+        chunk: int | None = None,
     ) -> Session:
-        """Return a training session of the module; `compile` None lets the backend choose."""
+        """Return a training session of the module; `compile` None lets the backend choose.
+
+        With `chunk`, `Session.step` trains T in chunks of that many steps (`snnx.chunks`).
+        """
         ...
 
 

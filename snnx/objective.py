@@ -15,6 +15,7 @@ class Objective:
 
     op: ClassVar[str] = ""
     classifies: ClassVar[bool] = True
+    per_step: ClassVar[bool] = False  # a mean over the valid steps of a loss of each step
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -46,6 +47,7 @@ class TET(Objective):
     """
 
     op: ClassVar[str] = "tet_loss"
+    per_step: ClassVar[bool] = True
     mse: float = 0.05
     target_value: float = 1.0
 

@@ -163,11 +163,12 @@ class MlxBackend:
         compile: bool | None = None,
         deterministic: bool = False,
         group: Any = None,
+        chunk: int | None = None,
     ) -> MlxSession:
         """Return a training session; every op used here is deterministic without being told."""
         if group is not None:
             raise BackendError("the mlx backend runs in one process")
-        return MlxSession(net, objective, optim, steps, compile)
+        return MlxSession(net, objective, optim, steps, compile, chunk)
 
 
 def _wide(array: mx.array) -> np.ndarray:

@@ -20,6 +20,7 @@ from snnx.batch import (
     check_parts,
     check_snapshot,
 )
+from snnx.chunks import check_chunk
 from snnx.mode import EVAL, Mode, Run
 from snnx.objective import Objective
 from snnx.optim import Optim
@@ -34,11 +35,18 @@ class MlxSession:
     """See `snnx.backend.Session`."""
 
     def __init__(
-        self, net: Net, objective: Objective, optim: Optim, steps: int, compile: bool | None
+        self,
+        net: Net,
+        objective: Objective,
+        optim: Optim,
+        steps: int,
+        compile: bool | None,
+        chunk: int | None = None,
     ) -> None:
         optim.check(net.program)
+        check_chunk(net.program, chunk)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
-        self.train_step = TrainStep(net, objective, optim)
+        self.train_step = TrainStep(net, objective, optim, chunk)
         self.compiled = _choose(compile, net.device)
         self._functions: dict[tuple[Any, ...], Callable[..., Any]] = {}
         with mx.stream(net.device):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 
 from snnx.batch import dial_values
+from snnx.chunks import spans
 from snnx.mode import Mode, Run, train_mode
 from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx.scalars import Dial, initial
 from snnx_mlx import core
 from snnx_mlx.arrays import nested_sum
+from snnx_mlx.chunks import truncated, value_and_grad
 from snnx_mlx.dials import DialBuffer
 from snnx_mlx.net import Net, project
 from snnx_mlx.ops import RULES
@@ -23,7 +26,10 @@ Tree = dict[str, mx.array]
 class TrainStep:
     """The run, the loss, its gradients and the update of a network; `traces` counts its calls."""
 
-    def __init__(self, net: Net, objective: Objective, optim: Optim) -> None:
+    def __init__(
+        self, net: Net, objective: Objective, optim: Optim, chunk: int | None = None
+    ) -> None:
+        self.chunk = chunk
         self.program, self.precision = net.program, net.precision
         self.objective, self.optim = objective, optim
         self.known = dial_values(net.program, optim)
@@ -76,10 +82,7 @@ class TrainStep:
             out = self.run(how, values, statistics, batch, **more)
             return mx.sum(self.losses(batch, out.y)) / samples, out.y, out.statistics
 
-        if not parameters:
-            value, y, moved = loss(parameters)
-            return value, {}, y, moved
-        (value, y, moved), grads = mx.value_and_grad(loss)(parameters)
+        (value, y, moved), grads = value_and_grad(loss, parameters)
         return value, grads, y, moved
 
     def __call__(
@@ -106,9 +109,11 @@ class TrainStep:
         loss, correct, moved = mx.array(0.0), mx.array(0), statistics
         grads: Tree = {}
         for part, total in zip(parts, totals, strict=True):
-            how = Run(mode, total)
-            value, new, y, moved = self.gradients(
-                how, parameters, moved, part, samples, dials=dials
+            learn = (
+                self.gradients if len(spans(total, self.chunk)) == 1 else partial(truncated, self)
+            )
+            value, new, y, moved = learn(
+                Run(mode, total), parameters, moved, part, samples, dials=dials
             )
             loss, correct = loss + value, correct + self.correct(part, y)
             grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}

@@ -87,10 +87,11 @@ class NumpyBackend:
         compile: bool | None = None,
         deterministic: bool = False,
         group: Any = None,
+        chunk: int | None = None,
     ) -> NumpySession:
         """Return a training session; there is nothing to compile and nothing indeterminate."""
         if compile:
             raise BackendError("the numpy backend has nothing to compile")
         if group is not None:
             raise BackendError("the numpy backend runs in one process")
-        return NumpySession(net, objective, optim, steps)
+        return NumpySession(net, objective, optim, steps, chunk)

@@ -17,21 +17,32 @@ from snnx.batch import (
     check_snapshot,
     dial_values,
 )
+from snnx.chunks import check_chunk
 from snnx.mode import EVAL, Mode, Run, train_mode
 from snnx.objective import Objective
 from snnx.ops import OPS
 from snnx.optim import Optim
 from snnx.scalars import Dial
 from snnx_numpy import core
+from snnx_numpy.chunks import learnt
 from snnx_numpy.net import Net, project
 
 
 class NumpySession:
     """See `snnx.backend.Session`."""
 
-    def __init__(self, net: Net, objective: Objective, optim: Optim, steps: int) -> None:
+    def __init__(
+        self,
+        net: Net,
+        objective: Objective,
+        optim: Optim,
+        steps: int,
+        chunk: int | None = None,
+    ) -> None:
         optim.check(net.program)
+        check_chunk(net.program, chunk)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
+        self.chunk = chunk
         self.known = dial_values(net.program, optim)
         self.train = train_mode(net.program)
         self.moments = {
@@ -41,7 +52,7 @@ class NumpySession:
         }
         self.count = 0
 
-    def _run(
+    def run(
         self,
         batch: Batch,
         dials: Mapping[str, Any],
@@ -56,6 +67,7 @@ class NumpySession:
         at: str | None = None,
         values: np.ndarray | None = None,
     ) -> core.Result:
+        """Run the program on a batch with the session's weights and statistics."""
         net = self.net
         x, total = check_batch(net.program, self.objective, batch, steps or self.steps)
         how = Run(mode, total, copies, frozenset(impose or ()), observed)
@@ -84,7 +96,7 @@ class NumpySession:
             inputs["length"] = repeat(np.asarray(batch["length"]))
         return inputs
 
-    def _value_and_grad(
+    def value_and_grad(
         self,
         batch: Batch,
         dials: Mapping[str, Any],
@@ -93,18 +105,29 @@ class NumpySession:
         impose: Arrays | None = None,
         steps: int | None = None,
     ) -> tuple[np.ndarray, dict[str, np.ndarray], core.Result]:
-        out = self._run(batch, dials, mode, steps, impose=impose)
+        """Return losses [N], gradients of their sum / `total`, and the run."""
+        out = self.run(batch, dials, mode, steps, impose=impose)
+        losses, g_y = self.loss_and_gradient(batch, out.y, 1.0 / total)
+        return losses, self.pulled(out, g_y), out
+
+    def loss_and_gradient(
+        self, batch: Batch, y: np.ndarray, g: float | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the losses [N] of an output y and the gradient of y, for that of the losses."""
         op, attributes = OPS[self.objective.op], self.objective.attributes
-        inputs = self._loss_inputs(batch, out.y)
+        inputs = self._loss_inputs(batch, y)
         losses = op.forward(np, inputs, attributes)
-        g = np.full(losses["loss"].shape, 1.0 / total, out.y.dtype)
-        g_y = op.vjp(np, inputs, attributes, losses, {"loss": g})
-        adjoint = core.pull(self.net.program, out, next(iter(g_y.values())))
-        grads = {
+        cotangent = np.broadcast_to(np.asarray(g, y.dtype), losses["loss"].shape)
+        found = op.vjp(np, inputs, attributes, losses, {"loss": cotangent})
+        return losses["loss"], next(iter(found.values()))
+
+    def pulled(self, out: core.Result, g_y: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the gradients of all parameters from that of a run's output."""
+        adjoint = core.pull(self.net.program, out, g_y)
+        return {
             p.path: adjoint.get(p.path, np.zeros(p.shape, self.net.dtype))
             for p in self.net.program.parameters
         }
-        return losses["loss"], grads, out
 
     def step(
         self,
@@ -123,11 +146,10 @@ class NumpySession:
         statistics = self.net.statistics
         with np.errstate(all="ignore"):  # what is not finite is found and said below
             for part in parts:
-                losses, new, out = self._value_and_grad(part, dials, mode or self.train, total)
+                losses, new, y = learnt(self, part, dials, mode or self.train, total)
                 loss += float(losses.sum()) / total
-                correct += self._correct(part, out.y)
+                correct += self._correct(part, y)
                 grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
-                self.net.statistics = out.statistics
             grads |= {k: np.asarray(g, self.net.dtype) for k, g in (gradients or {}).items()}
             norm = float(np.sqrt(sum(float((g * g).sum()) for g in grads.values())))
         finite = bool(np.isfinite(loss) and np.isfinite(norm))
@@ -200,7 +222,7 @@ class NumpySession:
     ) -> np.ndarray:
         """Return per-sample losses [copies, N]."""
         check_names(self.net.program, parameters=parameters, at=at)
-        out = self._run(
+        out = self.run(
             batch, dials, mode, steps, parameters=parameters, copies=copies, at=at, values=values
         )
         op = OPS[self.objective.op]
@@ -220,7 +242,7 @@ class NumpySession:
         """Return the mean loss and its gradients by path."""
         check_names(self.net.program, parameters=wrt, impose=impose)
         total = len(batch["index"])
-        losses, grads, _ = self._value_and_grad(
+        losses, grads, _ = self.value_and_grad(
             batch, dials, mode or self.train, total, impose, steps
         )
         chosen = wrt if wrt is not None else list(grads)
@@ -241,7 +263,7 @@ class NumpySession:
         check_names(self.net.program, taps=taps, impose=impose, state=state)
         ends = (".spike", ".potential")
         observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ends))
-        out = self._run(
+        out = self.run(
             batch, dials, mode or EVAL, steps, impose=impose, observed=observed, state=state
         )
         found = {t: out.observed[t] if t.endswith(ends) else out.edges[t] for t in taps}

@@ -47,6 +47,18 @@ def sent(array: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     return host.to(device, non_blocking=True)
 
 
+def state_in(
+    state: Mapping[str, Any] | None, dtype: torch.dtype, device: torch.device
+) -> dict[str, Any] | None:
+    """Return a state of NumPy arrays as tensors, "t" as a 0-d one; None stays None."""
+    if state is None:
+        return None
+    found: dict[str, Any] = {
+        k: tuple(sent(a, dtype, device) for a in v) for k, v in state.items() if k != "t"
+    }
+    return {**found, "t": torch.tensor(int(state.get("t", 0)), device=device)}
+
+
 def to_numpy(tensor: Tensor) -> np.ndarray:
     """Return a NumPy array with memory of its own; 16-bit floats become float32."""
     tensor = tensor.detach()

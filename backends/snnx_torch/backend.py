@@ -141,6 +141,7 @@ class TorchBackend:
         compile: bool | str | None = None,
         deterministic: bool = False,
         group: Any = None,
+        chunk: int | None = None,
     ) -> TorchSession:
         """Return a training session.
 
@@ -150,7 +151,7 @@ class TorchBackend:
         """
         if compile is None:
             compile = net.device.type == "cuda"
-        return TorchSession(net, objective, optim, steps, compile, deterministic, group)
+        return TorchSession(net, objective, optim, steps, compile, deterministic, group, chunk)
 
 
 def _wide(array: Any) -> Any:

@@ -20,11 +20,12 @@ from snnx.batch import (
     check_snapshot,
     dial_values,
 )
+from snnx.chunks import check_chunk
 from snnx.mode import EVAL, Mode, Run, train_mode
 from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx_torch import core
-from snnx_torch.arrays import parameters_in, parameters_out, sent, to_numpy, to_tensor
+from snnx_torch.arrays import parameters_in, parameters_out, sent, state_in, to_numpy, to_tensor
 from snnx_torch.compiling import algorithms, compiled
 from snnx_torch.dials import pack, unpack
 from snnx_torch.net import Net, project
@@ -54,8 +55,10 @@ class TorchSession:
         compile: bool | str,
         deterministic: bool,
         group: Any,
+        chunk: int | None = None,
     ) -> None:
         optim.check(net.program)
+        check_chunk(net.program, chunk)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.deterministic = deterministic
         self.known = dial_values(net.program, optim)
@@ -67,7 +70,7 @@ class TorchSession:
         }
         self.moments = {k: torch.zeros_like(self.parameters[v]) for k, v in self.owners.items()}
         self.count = torch.zeros((), dtype=torch.int64, device=net.device)
-        self.update = Update(net.program, objective, optim, self.names, net.dtype, group)
+        self.update = Update(net.program, objective, optim, self.names, net.dtype, group, chunk)
         self.compile = compile
         self.graphs = 0
         self._steps: dict[tuple[Mode, tuple[int, ...]], Callable[..., Any]] = {}
@@ -171,7 +174,7 @@ class TorchSession:
             parameters,
             net.statistics(),
             x,
-            self._state(state),
+            state_in(state, net.dtype, net.device),
             unpack(self._buffer(dials), self.names, net.dtype),
             tensors["index"],
             total,
@@ -179,12 +182,6 @@ class TorchSession:
             values=inner,
         )
         return out, tensors
-
-    def _state(self, state: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        if state is None:
-            return None
-        found: dict[str, Any] = {k: tuple(map(self._move, v)) for k, v in state.items() if k != "t"}
-        return {**found, "t": torch.tensor(int(state.get("t", 0)), device=self.net.device)}
 
     def _replaced(self, parameters: Arrays | None) -> dict[str, Tensor]:
         net = self.net

@@ -14,6 +14,7 @@ from snnx.optim import Optim
 from snnx.program import Program
 from snnx.scalars import Dial
 from snnx_torch import core
+from snnx_torch.chunks import learnt
 from snnx_torch.dials import unpack
 from snnx_torch.ops import RULES
 from snnx_torch.ops import project as project_rule
@@ -32,7 +33,9 @@ class Update:
         names: tuple[str, ...],
         dtype: torch.dtype,
         group: Any,
+        chunk: int | None = None,
     ) -> None:
+        self.chunk = chunk
         self.objective, self.names, self.dtype, self.group = objective, names, dtype, group
         self.loss, self.attributes = RULES[objective.op], objective.attributes
         self.readout = objective.readout
@@ -64,9 +67,14 @@ class Update:
                     inputs[name] = array.repeat(copies, *[1] * (array.dim() - 1))
         return inputs
 
-    def gradients(self, loss: Tensor, leaves: Tensors) -> dict[str, Tensor]:
-        """Return the gradient of every leaf, zeros where the loss does not depend on it."""
-        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    def gradients(
+        self, value: Tensor, leaves: Tensors, g: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the gradient of every leaf, zeros where the value does not depend on it.
+
+        `g` is the gradient of a value that is no single number.
+        """
+        found = torch.autograd.grad(value, list(leaves.values()), g, allow_unused=True)
         return {
             k: torch.zeros_like(leaf) if g is None else g.detach()
             for (k, leaf), g in zip(leaves.items(), found, strict=True)
@@ -98,14 +106,13 @@ class Update:
         correct = torch.zeros((), dtype=self.dtype, device=buffer.device)
         new_statistics: Tensors = {k: v.detach() for k, v in statistics.items()}
         for steps, part in zip(totals, parts, strict=True):
-            arrays = (new_statistics, part["x"], None, dials, part["index"])
-            out = core.play(prepared, leaves, *arrays, steps)
-            each = self.losses(out.y, part)
-            for k, g in self.gradients(each.sum() / divisor, leaves).items():
+            each, y, found, new_statistics = learnt(
+                self, prepared, leaves, new_statistics, part, dials, steps, divisor
+            )
+            for k, g in found.items():
                 grads[k] = grads[k] + g if k in grads else g
-            losses.append(each.detach())
-            correct = correct + self._correct(out.y.detach(), part)
-            new_statistics = {k: v.detach() for k, v in out.statistics.items()}
+            losses.append(each)
+            correct = correct + self._correct(y, part)
         with torch.no_grad():
             grads |= {k: g * (samples / divisor) for k, g in imposed.items()}
             total = torch.cat(losses).sum()

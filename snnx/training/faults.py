@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from snnx.chunks import pieces
 from snnx.data import Batch
 from snnx.data.arrays import Layout
 from snnx.mode import train_mode
@@ -36,13 +37,17 @@ def first_not_finite(training: Training, batch: Batch, dials: Dials) -> str:
     """Replay a batch with taps and name the first layer whose output is not finite."""
     mode = replace(train_mode(training.program), norm="frozen_batch")
     paths = [step.output for step in training.program.steps]
-    with np.errstate(all="ignore"):
-        found = training.session.forward(
-            cast(Any, batch), dials, mode, paths, steps=training.stage.steps
-        )
-    for step in training.program.steps:
-        if not np.isfinite(found.taps[step.output]).all():
-            return f"the first output that is not finite is that of layer {step.path} {step.layer}"
+    plan, state = training.stage, None
+    for part, steps in pieces(training.program, batch, plan.steps, plan.chunk):
+        with np.errstate(all="ignore"):
+            found = training.session.forward(
+                cast(Any, part), dials, mode, paths, state=state, steps=steps
+            )
+        state = found.state
+        for step in training.program.steps:
+            if not np.isfinite(found.taps[step.output]).all():
+                place = f"layer {step.path} {step.layer}"
+                return f"the first output that is not finite is that of {place}"
     return "the output of every layer is finite, so the loss or a gradient overflowed"
 
 
@@ -66,10 +71,12 @@ def out_of_memory(
 
 def batch_that_fits(training: Training, batch: Batch, dials: Dials) -> int:
     """Return the largest half, quarter, ... of a batch whose gradients fit; 0 where none does."""
-    size = len(batch["index"]) // 2
+    size, plan = len(batch["index"]) // 2, training.stage
     while size:
+        first = _first(batch, size, training.dataset.layout)
+        part, steps = next(pieces(training.program, first, plan.steps, plan.chunk))
         try:
-            training.session.grads(cast(Any, _first(batch, size, training.dataset.layout)), dials)
+            training.session.grads(cast(Any, part), dials, steps=steps)
         except MemoryError:
             size //= 2
         else:

@@ -73,6 +73,7 @@ def fit(
     max_steps: int | None = None,
     checkpoint_steps: int | None = None,
     retention: Retention = Retention(),  # noqa: B008  (frozen)
+    chunk: int | None = None,
     backend: str = "auto",
     device: str | None = None,
     precision: str = "fp32",
@@ -88,6 +89,7 @@ def fit(
     folder, with a checkpoint after every epoch and `checkpoint_steps` steps, of which `retention`
     says how many stay; `resume` goes on from a checkpoint. With `stages`, they say T, epochs and
     schedule.
+    `chunk` trains T in chunks of that many steps, the state handed over (`snnx.chunks`).
 
     Raises: ValueError, TypeError for arguments that do not fit, BackendError, CheckpointError,
     `snnx.training.loop.Diverged` where the loss is not finite.
@@ -115,6 +117,7 @@ def fit(
         max_steps=max_steps,
         checkpoint_steps=checkpoint_steps,
         retention=retention,
+        chunk=chunk,
         backend=backend,
         device=device,
         precision=precision,

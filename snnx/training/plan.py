@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snnx.chunks import check_chunk
 from snnx.data import Batches
 from snnx.methods.inherit import as_ann, optim_for
 from snnx.methods.method import Method
@@ -60,7 +61,8 @@ class Plan:
 
     steps is T for static data. `schedule` sets every learning-rate dial of `optim` from its initial
     value. With `stages`, steps and epochs are the last stage's T and the sum of their epochs, and
-    schedules are theirs. device and compile None leave the choice to the backend. A checkpoint is
+    schedules are theirs. `chunk` trains and evaluates T in chunks of that many steps
+    (`snnx.chunks`). device and compile None leave the choice to the backend. A checkpoint is
     written after every epoch, and within one every `checkpoint_steps` optimiser steps. `config` is
     kept in checkpoints. model and optim are what the methods made of them (`snnx.methods.method`).
     """
@@ -84,6 +86,7 @@ class Plan:
     deterministic: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         if self.stages:
@@ -114,6 +117,7 @@ class Plan:
         for method in self.methods:
             program = method.program(program)
         self.optim.check(program)
+        check_chunk(program, self.chunk)
         return program
 
     def ops(self) -> frozenset[str]:

@@ -97,6 +97,7 @@ class Training:
             steps=plan.steps,
             dials=dials,
             pause=pause,
+            chunk=plan.chunk,
         )
 
 
@@ -129,6 +130,7 @@ def open_session(plan: Plan, program: Program) -> tuple[Backend, Session]:
         steps=plan.steps,
         compile=plan.compile,
         deterministic=plan.deterministic,
+        chunk=plan.chunk,
     )
     return backend, session
 

@@ -58,6 +58,7 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             precision=values["precision"],
             compile=None if values["compile"] == "auto" else values["compile"],
             deterministic=values["deterministic"],
+            chunk=values.get("chunk"),
             config=values,
             stages=_stages(values, method),
         )

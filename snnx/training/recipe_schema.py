@@ -209,6 +209,7 @@ _KEYS: dict[str, Any] = {
     "epochs": _positive(15),
     "stages": (tuple[StageTable, ...], ()),
     "batch_size": _positive(64),
+    "chunk": (Annotated[int | None, Field(ge=1, le=MOST_STEPS)], None),
     "seed": (Annotated[int, Field(ge=0, lt=2**32)], 0),
     "max_steps": (Annotated[int | None, Field(ge=1)], None),
     "checkpoint_steps": (Annotated[int | None, Field(ge=1)], None),
