@@ -69,9 +69,26 @@ def linear(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
     return {"y": F.linear(inputs["x"], weight, inputs.get("bias"))}
 
 
+class AvgPool(torch.autograd.Function):
+    """apply(x, kernel, stride): torch's average pool, which would keep x for its shape alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: int, stride: int) -> Tensor:
+        ctx.shape, ctx.how = x.shape, ([kernel, kernel], [stride, stride], [0, 0])
+        return F.avg_pool2d(x, kernel, stride)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (g,) = grads
+        options: Any = {"dtype": g.dtype, "device": g.device}
+        like = torch.empty(ctx.shape, memory_format=torch.channels_last, **options)  # never read
+        how = (*ctx.how, False, True, None)
+        return torch.ops.aten.avg_pool2d_backward(g, like, *how), None, None
+
+
 def avg_pool2d(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
     x, kernel = inputs["x"], attributes["kernel"]
-    y = F.avg_pool2d(images(x), kernel, attributes.get("stride", kernel))
+    y = AvgPool.apply(images(x), kernel, attributes.get("stride", kernel))
     return {"y": sequence_of(y, x.shape[:-3])}
 
 
