@@ -89,7 +89,8 @@ def run(
         if precision == "bf16" and step.op in ("conv2d", "linear"):
             inputs = {k: v.astype(mx.bfloat16) for k, v in inputs.items()}
         elif precision == "bf16" and step.op == "rate_block":  # it rounds its weights itself
-            inputs["x"] = inputs["x"].astype(mx.bfloat16)
+            low = {n: inputs[n].astype(mx.bfloat16) for n in ("x", "skip") if n in inputs}
+            inputs |= low
         if step.op == "dropout" and purpose is None:
             outputs = {"y": inputs["x"]}
         elif step.op == "array_layer":

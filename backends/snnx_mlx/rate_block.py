@@ -1,4 +1,4 @@
-"""Convolution or linear map and batch norm between two DSR layers: see `snnx.ops.rate_block`."""
+"""Products, residual sum and batch norm between DSR layers: see `snnx.ops.rate_block`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from snnx_mlx.arrays import custom_op, nested_sum
 from snnx_mlx.norm import moved
 from snnx_mlx.quantize import quantized
 
-NAMES = ("x", "weight", "bias", "norm_weight", "norm_bias", "running_mean", "running_var")
+NORM = ("norm_weight", "norm_bias", "running_mean", "running_var")
+PRODUCT = ("x", "weight", "bias")
+SKIP = ("skip", "skip_weight", "skip_bias")
 STATIC = ("mode", "eps", "scale", "decay", "covariance", "stride", "padding", "groups")
 
 
@@ -37,58 +39,77 @@ def _over_space(x: mx.array) -> mx.array:
     return nested_sum(x, x.ndim - 1) / (x.size // x.shape[-1])
 
 
+Options = tuple[tuple[str, Any], ...]
+
+
 @lru_cache(maxsize=256)
-def _block(names: tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> Any:
+def _block(names: tuple[str, ...], options: Options, skip: Options) -> Any:
     """Return the op (*names) -> y, mean, var, and what is kept, which does not grow with T."""
     how = dict(options)
     scale, running = how.get("scale", 1.0), how["mode"] == "running"
     exact = how.get("covariance", True) and not running
+    branches: list[tuple[str, str, str, Mapping[str, Any]]] = [(*PRODUCT, how)]
+    if "skip" in names:
+        branches.append((*SKIP, dict(skip)))
+    products = [b for b in branches if b[1] in names]
 
     def forward(*values: mx.array) -> tuple[mx.array, ...]:
         given = dict(zip(names, values, strict=True))
-        x, weight = given["x"], given["weight"]
-        low = weight.astype(x.dtype)
-        z = _product(x, low, how).astype(mx.float32)
-        z = z + given["bias"] if "bias" in given else z
+        z = mx.array(0.0)
+        for x, weight, bias, own in branches:
+            part = given[x]
+            if weight in given:
+                part = _product(part, given[weight].astype(part.dtype), own)
+            z = z + part.astype(mx.float32)
+            z = z + given[bias] if bias in given else z
         mean = given["running_mean"] if running else _over_space(z)
         centred = z - mean
         var = given["running_var"] if running else _over_space(centred * centred)
         inverse = 1.0 / mx.sqrt(var + how.get("eps", 1e-5))
         xhat = centred * inverse
         y = scale * given["norm_weight"] * xhat + given["norm_bias"]
-        steps, decay = x.shape[0], how.get("decay", 1.0)
+        steps, decay = z.shape[0], how.get("decay", 1.0)
         powers = [decay ** (steps - 1 - t) for t in range(steps)]
         w = mx.array([p / sum(powers) for p in powers]).reshape(-1, *[1] * (z.ndim - 1))
         plain = mx.mean(xhat, axis=0)
-        x_mean = mx.mean(x.astype(mx.float32), axis=0, keepdims=True)
-        kept = [inverse, plain, mx.sum(w * xhat, axis=0), x_mean]
-        if exact:
-            about = (x - x_mean).astype(x.dtype), low, (xhat - plain).astype(x.dtype)
-            kept.append(_pull(*about, how)[1].astype(mx.float32))
+        kept = [inverse, plain, mx.sum(w * xhat, axis=0)]
+        for name, weight, _, own in products:
+            x = given[name]
+            x_mean = mx.mean(x.astype(mx.float32), axis=0, keepdims=True)
+            kept.append(x_mean)
+            if exact:
+                about = (x - x_mean).astype(x.dtype), given[weight].astype(x.dtype)
+                kept.append(_pull(*about, (xhat - plain).astype(x.dtype), own)[1])
         return (y, mean, var, *kept)
 
     def backward(values: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         given = dict(zip(names, values, strict=True))
-        inverse, plain, weighted, x_mean = outputs[3:7]
-        steps, weight = given["x"].shape[0], given["weight"]
+        inverse, plain, weighted = outputs[3:6]
+        kept = iter(outputs[6:])
+        steps = given["x"].shape[0]
         collapsed = mx.sum(cotangents[0], axis=0)
         factor = scale * given["norm_weight"] * inverse
         c = mx.zeros_like(inverse) if running else _over_space(collapsed * plain)
         centred = collapsed if running else collapsed - _over_space(collapsed)
         into, through = (factor * (centred - r * c) for r in (plain, weighted))
-        g_x = _pull(x_mean, weight, through[None] / steps, how)[0]
-        g_weight = _pull(x_mean, weight, into[None], how)[1]
-        if exact:
-            along = (factor * c / steps).reshape(-1, *[1] * (weight.ndim - 1))
-            g_weight = g_weight - along * outputs[7]
+        # the norm of a batch takes a bias away
+        g_bias = nested_sum(into, into.ndim - 1) if running else mx.zeros_like(factor)
         found = {
-            "x": mx.broadcast_to(g_x, given["x"].shape),
-            "weight": g_weight,
-            # the norm of a batch takes a bias away
-            "bias": nested_sum(into, into.ndim - 1) if running else mx.zeros_like(factor),
             "norm_weight": scale * nested_sum(collapsed * plain, plain.ndim - 1),
             "norm_bias": nested_sum(collapsed, plain.ndim - 1),
+            "skip": through[None] / steps,
         }
+        for name, weight, bias, own in products:
+            x_mean, low = next(kept), given[weight]
+            found[name] = _pull(x_mean, low, through[None] / steps, own)[0]
+            found[weight] = _pull(x_mean, low, into[None], own)[1]
+            found[bias] = g_bias
+            if exact:
+                along = (factor * c / steps).reshape(-1, *[1] * (low.ndim - 1))
+                found[weight] = found[weight] - along * next(kept).astype(mx.float32)
+        for name in ("x", "skip"):
+            if name in given:
+                found[name] = mx.broadcast_to(found[name], given[name].shape)
         return tuple(found[n] if n in found else mx.zeros_like(given[n]) for n in names)
 
     return custom_op(forward, backward)
@@ -100,11 +121,16 @@ def rate_block(
     """Return y and the running statistics; the product in x's dtype, all else in float32."""
     if attributes.get("copies", 1) != 1:
         raise ValueError("rate_block: statistics per copy are not its own; copies must be 1")
-    names = tuple(n for n in NAMES if n in inputs)
-    given = {n: inputs[n] if n == "x" else inputs[n].astype(mx.float32) for n in names}
-    given["weight"] = quantized(given["weight"], attributes.get("bits"))
+    names = tuple(n for n in (*PRODUCT, *SKIP, *NORM) if n in inputs)
+    spikes = ("x", "skip")
+    given = {n: inputs[n] if n in spikes else inputs[n].astype(mx.float32) for n in names}
+    skip: Mapping[str, Any] = attributes.get("skip", {})
+    for name, how in (("weight", attributes), ("skip_weight", skip)):
+        if name in given:
+            given[name] = quantized(given[name], how.get("bits"))
     options = tuple((n, attributes[n]) for n in STATIC if n in attributes)
-    y, mean, var, *_ = _block(names, options)(*given.values())
+    other = tuple((n, skip[n]) for n in STATIC if n in skip)
+    y, mean, var, *_ = _block(names, options, other)(*given.values())
     running = [given["running_mean"], given["running_var"]]
     if attributes["mode"] == "batch":
         running = moved(y, mean, var, running, attributes)

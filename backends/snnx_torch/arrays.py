@@ -78,11 +78,13 @@ def canonical_view(weight: Tensor) -> Tensor:
 
 
 CONVOLVE = ("conv2d", "rate_block")  # ops with a weight of 4 axes, where it has so many
+KERNELS = ("weight", "skip_weight")
 
 
 def conv_paths(program: Program) -> frozenset[str]:
     """Return the paths of the convolution weights."""
-    weights = {s.inputs["weight"] for s in program.steps if s.op in CONVOLVE}
+    steps = [s for s in program.steps if s.op in CONVOLVE]
+    weights = {s.inputs[n] for s in steps for n in KERNELS if n in s.inputs}
     return frozenset(p.path for p in program.parameters if p.path in weights and len(p.shape) == 4)
 
 

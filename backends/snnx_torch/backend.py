@@ -15,7 +15,15 @@ from snnx.ops._op import Op
 from snnx.ops.neuron import learned_names
 from snnx.optim import Optim
 from snnx.program import Program
-from snnx_torch.arrays import CONVOLVE, DTYPES, canonical_view, conv_view, to_numpy, to_tensor
+from snnx_torch.arrays import (
+    CONVOLVE,
+    DTYPES,
+    KERNELS,
+    canonical_view,
+    conv_view,
+    to_numpy,
+    to_tensor,
+)
 from snnx_torch.net import Net
 from snnx_torch.ops import RULES
 from snnx_torch.precision import PRECISIONS, device_of, set_precision
@@ -94,7 +102,7 @@ class TorchBackend:
         found = {}
         for name, g in zip(names, grads, strict=True):
             g = torch.zeros_like(tensors[name]) if g is None else g
-            kernel = op.name in CONVOLVE and name == "weight" and g.dim() == 4
+            kernel = op.name in CONVOLVE and name in KERNELS and g.dim() == 4
             found[name] = _wide(to_numpy(canonical_view(g) if kernel else g))
         return found
 
@@ -111,8 +119,9 @@ class TorchBackend:
             self._proven = True
         op.check_inputs(inputs)
         tensors = {k: to_tensor(v, DTYPES[dtype], self.device) for k, v in inputs.items()}
-        if op.name in CONVOLVE and tensors["weight"].dim() == 4:
-            tensors["weight"] = conv_view(tensors["weight"])
+        for name in KERNELS:
+            if op.name in CONVOLVE and name in tensors and tensors[name].dim() == 4:
+                tensors[name] = conv_view(tensors[name])
         return tensors
 
     def build(

@@ -24,7 +24,7 @@ from snnx_torch.sequence import planned
 
 PRODUCT = ("x", "weight", "bias")
 # the inputs that are 16 bits where activations are; a block rounds its weights itself
-LOWERED = {"conv2d": PRODUCT, "linear": PRODUCT, "rate_block": ("x",)}
+LOWERED = {"conv2d": PRODUCT, "linear": PRODUCT, "rate_block": ("x", "skip")}
 Tensors = Mapping[str, Tensor]
 State = Mapping[str, Any]
 

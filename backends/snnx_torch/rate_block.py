@@ -1,8 +1,8 @@
-"""Convolution or linear map and batch norm between two DSR layers: see `snnx.ops.rate_block`."""
+"""Products, residual sum and batch norm between DSR layers: see `snnx.ops.rate_block`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,27 +47,45 @@ def _pull(x: Tensor, weight: Tensor, g: Tensor, attributes: Mapping[str, Any], o
     return found[0].permute(0, 2, 3, 1).reshape(x.shape)
 
 
-class RateBlock(torch.autograd.Function):
-    """apply(attributes, x, weight, bias, norm_weight, norm_bias, running_mean, running_var).
+def _product(branch: Sequence[Any], how: Mapping[str, Any]) -> Tensor:
+    """Return a branch (x, weight, bias) in x's dtype; without a weight x itself."""
+    x, weight, bias = branch
+    if weight is None:
+        return x
+    low = weight.to(x.dtype)
+    low_bias = None if bias is None else bias.to(x.dtype)
+    if weight.dim() == 2:
+        return F.linear(x, low, low_bias)
+    stride, padding, groups = _how(how)
+    z = F.conv2d(_images(x), low, low_bias, stride, padding, 1, groups).permute(0, 2, 3, 1)
+    return z.reshape(*x.shape[:2], *z.shape[1:])
 
-    Returns y, and the mean and biased variance that normalised it. Keeps means over time and a
-    covariance, whatever the number of steps. The product is in x's dtype, all else in float32.
+
+class RateBlock(torch.autograd.Function):
+    """apply(attributes, norm_weight, norm_bias, running_mean, running_var, *branches).
+
+    A branch of the sum is x, weight or None, bias or None. Returns y, and the mean and biased
+    variance that normalised it. Keeps means over time and covariances, whatever the number of
+    steps. The products are in the dtype of their x, all else in float32.
     """
 
     @staticmethod
-    def forward(ctx: Any, attributes: dict[str, Any], x: Tensor, *rest: Any) -> Any:
-        weight, bias, norm_weight, norm_bias, running_mean, running_var = rest
+    def forward(
+        ctx: Any,
+        attributes: dict[str, Any],
+        norm_weight: Tensor,
+        norm_bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        *flat: Any,
+    ) -> Any:
+        branches = [flat[i : i + 3] for i in range(0, len(flat), 3)]
+        hows = (attributes, attributes.get("skip", {}))
+        x = branches[0][0]
         dtype = wide(x.dtype)
-        low = weight.to(x.dtype)
-        low_bias = None if bias is None else bias.to(x.dtype)
-        if weight.dim() == 2:
-            z = F.linear(x, low, low_bias)
-        else:
-            stride, padding, groups = _how(attributes)
-            z = F.conv2d(_images(x), low, low_bias, stride, padding, 1, groups)
-            z = z.permute(0, 2, 3, 1)
-            z = z.reshape(*x.shape[:2], *z.shape[1:])
-        z = z.to(dtype)
+        z = _product(branches[0], hows[0]).to(dtype)
+        if len(branches) > 1:
+            z = z + _product(branches[1], hows[1]).to(dtype)
         if attributes["mode"] == "running":
             mean, var, centred = running_mean, running_var, z - running_mean
         else:
@@ -83,57 +101,81 @@ class RateBlock(torch.autograd.Function):
         weighted = plain
         if decay != 1.0:
             weighted = (step_weights(xhat, None, decay, xhat.dtype) * xhat).sum(dim=0)
-        x_mean = x.mean(dim=0, keepdim=True, dtype=dtype)
-        covariance = None
-        batch = attributes["mode"] != "running"
-        if batch and attributes.get("covariance", True) and ctx.needs_input_grad[2]:
-            about = ((x - x_mean).to(x.dtype), low, (xhat - plain).to(x.dtype))
-            covariance = _pull(*about, attributes, "weight").to(dtype)
-        ctx.attributes, ctx.shape, ctx.biased = attributes, x.shape, bias is not None
-        ctx.dtype = x.dtype
-        ctx.save_for_backward(x_mean, weight, norm_weight, inverse, plain, weighted, covariance)
+        exact = attributes["mode"] != "running" and attributes.get("covariance", True)
+        kept: list[Tensor | None] = []
+        for i, (x, weight, _) in enumerate(branches):
+            if weight is None:
+                kept += [None, None, None]
+                continue
+            x_mean = x.mean(dim=0, keepdim=True, dtype=dtype)
+            covariance = None
+            if exact and ctx.needs_input_grad[6 + 3 * i]:
+                about = ((x - x_mean).to(x.dtype), weight.to(x.dtype), (xhat - plain).to(x.dtype))
+                covariance = _pull(*about, hows[i], "weight").to(dtype)
+            kept += [x_mean, weight, covariance]
+        ctx.attributes, ctx.hows = attributes, hows
+        ctx.inputs = [(x.shape, x.dtype, bias is not None) for x, _, bias in branches]
+        ctx.save_for_backward(norm_weight, inverse, plain, weighted, *kept)
         ctx.mark_non_differentiable(mean, var)
-        return y.to(x.dtype), mean.clone(), var.clone()
+        return y.to(branches[0][0].dtype), mean.clone(), var.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        x_mean, weight, norm_weight, inverse, plain, weighted, covariance = ctx.saved_tensors
-        attributes, steps = ctx.attributes, ctx.shape[0]
+        norm_weight, inverse, plain, weighted, *kept = ctx.saved_tensors
+        attributes, steps = ctx.attributes, ctx.inputs[0][0][0]
+        running = attributes["mode"] == "running"
         scale = attributes.get("scale", 1.0)
         collapsed = grads[0].to(plain.dtype).sum(dim=0)
         over = tuple(range(plain.dim() - 1))
         factor = scale * norm_weight * inverse
         c = torch.zeros_like(inverse)
         centred = collapsed
-        if attributes["mode"] != "running":
+        if not running:
             c = (collapsed * plain).mean(dim=over)
             centred = collapsed - collapsed.mean(dim=over)
         into = factor * (centred - plain * c)
-        g_x = g_weight = None
-        if ctx.needs_input_grad[1]:
-            g = (factor * (centred - weighted * c) / steps)[None]
-            g_x = _pull(x_mean, weight, g, attributes, "x").to(ctx.dtype).expand(ctx.shape)
-        if ctx.needs_input_grad[2]:
-            g_weight = _pull(x_mean, weight, into[None], attributes, "weight")
-            if covariance is not None:
-                along = (factor * c / steps).reshape(-1, *[1] * (weight.dim() - 1))
-                g_weight = g_weight - along * covariance
-        g_bias = None
-        if ctx.biased:  # the norm of a batch takes a bias away
-            running = attributes["mode"] == "running"
-            g_bias = into.sum(dim=over) if running else torch.zeros_like(factor)
+        through = (factor * (centred - weighted * c) / steps)[None]
         g_norm = scale * (collapsed * plain).sum(dim=over)
-        return None, g_x, g_weight, g_bias, g_norm, collapsed.sum(dim=over), None, None
+        found: list[Any] = [None, g_norm, collapsed.sum(dim=over), None, None]
+        for i, (shape, dtype, biased) in enumerate(ctx.inputs):
+            x_mean, weight, covariance = kept[3 * i : 3 * i + 3]
+            wants_x, wants_weight, _ = ctx.needs_input_grad[5 + 3 * i : 8 + 3 * i]
+            g_x = g_weight = g_bias = None
+            if wants_x:
+                g = through
+                if weight is not None:
+                    g = _pull(x_mean, weight, g, ctx.hows[i], "x")
+                g_x = g.to(dtype).expand(shape)
+            if weight is not None and wants_weight:
+                g_weight = _pull(x_mean, weight, into[None], ctx.hows[i], "weight")
+                if covariance is not None:
+                    along = (factor * c / steps).reshape(-1, *[1] * (weight.dim() - 1))
+                    g_weight = g_weight - along * covariance
+            if biased:  # the norm of a batch takes a bias away
+                g_bias = into.sum(dim=over) if running else torch.zeros_like(factor)
+            found += [g_x, g_weight, g_bias]
+        return tuple(found)
+
+
+def _branch(
+    inputs: Mapping[str, Tensor], name: str, prefix: str, how: Mapping[str, Any]
+) -> list[Tensor | None]:
+    weight = inputs.get(f"{prefix}weight")
+    if weight is not None:
+        weight = quantized(weight, how.get("bits"))
+    return [inputs[name], weight, inputs.get(f"{prefix}bias")]
 
 
 def rate_block(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return y and the running statistics after this batch."""
     if attributes.get("copies", 1) != 1:
         raise ValueError("rate_block: statistics per copy are not its own; copies must be 1")
-    names = ("weight", "bias", "norm_weight", "norm_bias", "running_mean", "running_var")
-    x, rest = inputs["x"], [inputs.get(name) for name in names]
-    rest[0] = quantized(inputs["weight"], attributes.get("bits"))
-    y, mean, var = RateBlock.apply(dict(attributes), x, *rest)
+    names = ("norm_weight", "norm_bias", "running_mean", "running_var")
+    branches: list[Tensor | None] = _branch(inputs, "x", "", attributes)
+    if "skip" in inputs:
+        branches += _branch(inputs, "skip", "skip_", attributes.get("skip", {}))
+    norm = [inputs[name] for name in names]
+    y, mean, var = RateBlock.apply(dict(attributes), *norm, *branches)
     old = [inputs[name].detach() for name in ("running_mean", "running_var")]
     if attributes["mode"] == "batch":
         count = attributes.get("repeat", 1) * (y.numel() // y.shape[-1])

@@ -192,17 +192,33 @@ def _clif_gradients(
 def two_ops_of_a_block(
     run: Call, vjp: Call, inputs: Arrays, attributes: Mapping[str, Any], g: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return outputs and gradients of a rate block as its product and its norm, step by step."""
-    product, norm = OPS["conv2d" if inputs["weight"].ndim == 4 else "linear"], OPS["batch_norm"]
-    first = {k: inputs[k] for k in ("x", "weight", "bias") if k in inputs}
-    second = {"weight": inputs["norm_weight"], "bias": inputs["norm_bias"]}
+    """Return outputs and gradients of a rate block as its products, sum and norm, each step."""
+    norm = OPS["batch_norm"]
+    parts = [("", "x", attributes)]
+    if "skip" in inputs:
+        parts.append(("skip_", "skip", attributes.get("skip", {})))
+    products, z = [], np.zeros(())
+    for prefix, name, how in parts:
+        first = {k: inputs[prefix + k] for k in ("weight", "bias") if prefix + k in inputs}
+        first["x"] = inputs[name]
+        if "weight" not in first:
+            z = z + inputs[name]
+            continue
+        product = OPS["conv2d" if first["weight"].ndim == 4 else "linear"]
+        z = z + run(product, first, how)["y"]
+        products.append((prefix, name, how, product, first))
+    second = {"weight": inputs["norm_weight"], "bias": inputs["norm_bias"], "x": z}
     second |= {k: inputs[k] for k in ("running_mean", "running_var")}
-    second["x"] = run(product, first, attributes)["y"]
     outputs = run(norm, second, attributes)
     zeros = {k: np.zeros(np.shape(v)) for k, v in outputs.items()}
     into = vjp(norm, second, attributes, {**zeros, "y": g})
-    found = dict(vjp(product, first, attributes, {"y": into["x"]}))
-    return dict(outputs), {**found, "norm_weight": into["weight"], "norm_bias": into["bias"]}
+    found = {"norm_weight": into["weight"], "norm_bias": into["bias"]}
+    if "skip" in inputs:
+        found["skip"] = into["x"]
+    for prefix, name, how, product, first in products:
+        for k, v in vjp(product, first, how, {"y": into["x"]}).items():
+            found[name if k == "x" else prefix + k] = v
+    return dict(outputs), found
 
 
 def weighted_sum(x: np.ndarray, attributes: Mapping[str, Any]) -> np.ndarray:

@@ -400,8 +400,9 @@ def test_means_over_time_give_the_gradients_of_conv_and_norm(lane: Lane, sample:
     if not attributes.get("covariance", True):  # another algorithm, not a rounding
         weight = wanted.pop("weight")
         assert np.max(np.abs(found.pop("weight") - weight)) > 0.01 * np.max(np.abs(weight))
-    seen, other = (weighted_sum(gradients.pop("x"), attributes) for gradients in (found, wanted))
-    near(seen, other, lane, "rate_block", "gradient", printed=1e-11)
+    for name in {"x", "skip"} & set(found):
+        seen, other = (weighted_sum(g.pop(name), attributes) for g in (found, wanted))
+        near(seen, other, lane, "rate_block", "gradient", printed=1e-11)
     for name, value in found.items():
         # the bias before a norm moves nothing: its gradient is a sum that cancels
         near(value, wanted[name], lane, "rate_block", "gradient", 1e-11, float(np.abs(g).max()))

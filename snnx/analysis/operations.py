@@ -60,10 +60,9 @@ def _count(program: Program, step: Step, counted: set[str]) -> StepOperations:
     counted.update(own)
     macs: int | None = 0
     kind = product_kind(program, step)
-    if kind == "conv2d":
-        macs = math.prod(step.shape) * math.prod(own[step.inputs["weight"]].shape[1:])
-    elif kind == "linear":
-        macs = own[step.inputs["weight"]].size
+    if kind in ("conv2d", "linear"):  # a DSR block may hold the product of its other branch too
+        names = [step.inputs[n] for n in ("weight", "skip_weight") if n in step.inputs]
+        macs = sum(math.prod(step.shape) * math.prod(own[n].shape[1:]) for n in names)
     elif kind == "recurrent":
         macs = own[step.inputs["feedback"]].size
     elif step.op == "array_layer":

@@ -54,9 +54,10 @@ class DSRMethod(Method):
     weight_bits rounds the weights, straight through (the paper: 8 and 4).
 
     backward "released" is ordinary differentiation of what lies between DSR layers; "means" gives
-    the same gradients from means over time and a covariance, wherever a product and its norm stand
-    alone between DSR layers (`snnx.passes.merge_rate_blocks`), and keeps there what does not grow
-    with T; "cheap" drops the covariance, which is another algorithm.
+    the same gradients from means over time and covariances, wherever products, perhaps a residual
+    sum of two branches, and a norm stand alone between DSR layers
+    (`snnx.passes.merge_rate_blocks`), and keeps there what does not grow with T; "cheap" drops the
+    covariances, which is another algorithm.
 
     A model that ends with Linear gets batch norm and a DSR layer after it; the loss is the cross
     entropy of the output's rate, weighted as the mapping is (LIF: SDT with decay exp(-dt/tau)). The
