@@ -1,0 +1,63 @@
+"""The Metal text of a kernel as libclang can parse it: MLX's signature, address spaces, stubs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snnx.emit import Source
+from snnx.emit.c_text import header
+
+# What Metal has built in, as far as the shared body uses it.
+_LANGUAGE = """\
+typedef unsigned int uint;
+typedef unsigned char uint8_t;
+typedef unsigned short uint16_t;
+typedef unsigned int uint32_t;
+typedef unsigned long size_t;
+typedef _Float16 half;
+typedef __bf16 bfloat16_t;
+struct uint3 { uint x, y, z; };
+#define device __attribute__((address_space(1)))
+#define constant __attribute__((address_space(2)))
+namespace metal {
+uint mulhi(uint, uint);
+float fma(float, float, float);
+namespace precise {
+float exp(float); float log(float); float tanh(float); float atan(float); float sqrt(float);
+}
+}
+"""
+_TYPES = {"data": "DATA", "float": "float", "byte": "uint8_t", "word": "WORD", "uint": "uint"}
+
+
+def program(source: Source, data: str, word: int = 32) -> str:
+    """Return the kernel as MLX writes it around the body; small arrays lie in constant memory."""
+    arrays = [a for a in source.arguments if a.role != "size"]
+    given = [
+        f"const {'constant' if a.kind == 'uint' else 'device'} {_TYPES[a.kind]}* {a.name}"
+        if a.role == "in"
+        else f"device {_TYPES[a.kind]}* {a.name}"
+        for a in arrays
+    ]
+    signature = ", ".join([*given, "const constant uint* sizes", "uint3 thread_position_in_grid"])
+    types = f"typedef {data} DATA;\ntypedef uint{word}_t WORD;\n"
+    return (
+        f"{_LANGUAGE}{header('metal')}{types}void {source.name}({signature}) {{\n{source.text}}}\n"
+    )
+
+
+def complaints(text: str) -> list[str]:
+    """Return what clang finds wrong with the text."""
+    import clang.cindex as clang  # type: ignore[import-not-found]
+
+    options = [
+        "-std=c++17",
+        "-nostdinc",
+        "-Wdouble-promotion",
+        "-Wconversion",
+        "-Wno-unknown-pragmas",
+    ]
+    unit: Any = clang.Index.create().parse(
+        "kernel.cpp", args=options, unsaved_files=[("kernel.cpp", text)]
+    )
+    return [f"{d.location.line}: {d.spelling}" for d in unit.diagnostics if d.severity >= 2]

@@ -1,0 +1,35 @@
+"""Kernels as text: a neuron's traced lists in straight lines, around hand-written loops.
+
+The arithmetic of a kernel has one source, the lists of `snnx.lower`; the movement of data has one,
+`frame` with the two kernels of a neuron over time, and `rate` (DSR's layer). Both are printed
+by two writers: Triton (`triton_text`) and the body that Metal, CUDA and C++ share (`c_text`). No
+compiler forms a fused multiply-add: Triton runs with enable_fp_fusion=False, CUDA multiplies by
+__fmul_rn, Metal and C++ switch contraction off. So forward, recomputation and every target agree.
+
+This package needs no framework: it returns text, and the names and kinds of its arguments.
+"""
+
+from snnx.emit.backward_kernel import backward
+from snnx.emit.forward_kernel import forward
+from snnx.emit.frame import Drive
+from snnx.emit.kept import Bits
+from snnx.emit.rate import Rule, rate_backward, rate_forward
+from snnx.emit.unit import Number, Unit, unit
+from snnx.emit.variant import Argument, Source, Variant, chunk_of
+
+__all__ = [
+    "Argument",
+    "Bits",
+    "Drive",
+    "Number",
+    "Rule",
+    "Source",
+    "Unit",
+    "Variant",
+    "backward",
+    "chunk_of",
+    "forward",
+    "rate_backward",
+    "rate_forward",
+    "unit",
+]

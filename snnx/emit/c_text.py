@@ -1,0 +1,260 @@
+"""Kernels as the body that Metal, CUDA and C++ share: a thread owns one neuron or a column.
+
+What differs between the three stands in a header of macros. The body names the arrays as its
+arguments, `sizes` as an array of uint, DATA and WORD as types, SNN_GID as the thread's number.
+CUDA's multiplication is __fmul_rn, which no compiler contracts; Metal and C++ switch it off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import numpy as np
+
+from snnx.emit.philox import c_draw
+from snnx.emit.variant import Argument, Source
+from snnx.emit.writer import Type, Writer
+
+COMMON = """\
+#define SNN_MAX(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
+#define SNN_MIN(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
+#define SNN_ABS(a) ((a) < 0.0f ? -(a) : (a))
+"""
+
+METAL_HEADER = """\
+#pragma METAL fp contract(off)
+#define SNN_DEVICE
+#define SNN_GID thread_position_in_grid.x
+#define SNN_GUARD(c) if (!(c)) return
+#define SNN_MUL(a, b) ((a) * (b))
+#define SNN_DIV(a, b) ((a) / (b))
+#define SNN_HIGH(a, b) metal::mulhi((uint)(a), (uint)(b))
+#define SNN_FMA(a, b, c) metal::fma(a, b, c)
+#define SNN_EXP(a) metal::precise::exp(a)
+#define SNN_LOG(a) metal::precise::log(a)
+#define SNN_TANH(a) metal::precise::tanh(a)
+#define SNN_ATAN(a) metal::precise::atan(a)
+#define SNN_SQRT(a) metal::precise::sqrt(a)
+"""
+
+CUDA_HEADER = """\
+typedef unsigned int uint;
+#define SNN_DEVICE __device__
+#define SNN_GID (blockIdx.x * blockDim.x + threadIdx.x)
+#define SNN_GUARD(c) if (!(c)) return
+#define SNN_MUL(a, b) __fmul_rn(a, b)
+#define SNN_DIV(a, b) __fdiv_rn(a, b)
+#define SNN_HIGH(a, b) __umulhi(a, b)
+#define SNN_FMA(a, b, c) __fmaf_rn(a, b, c)
+#define SNN_EXP(a) expf(a)
+#define SNN_LOG(a) logf(a)
+#define SNN_TANH(a) tanhf(a)
+#define SNN_ATAN(a) atanf(a)
+#define SNN_SQRT(a) __fsqrt_rn(a)
+"""
+
+CPP_HEADER = """\
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+typedef unsigned int uint;
+typedef _Float16 half;
+struct bfloat {
+    uint16_t raw;
+    bfloat(float value) {
+        uint32_t bits;
+        std::memcpy(&bits, &value, 4);
+        raw = (uint16_t)((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
+    }
+    operator float() const {
+        uint32_t bits = (uint32_t)raw << 16;
+        float value;
+        std::memcpy(&value, &bits, 4);
+        return value;
+    }
+};
+#define SNN_DEVICE static
+#define SNN_RESTRICT __restrict__
+#define SNN_GUARD(c)
+#define SNN_MUL(a, b) ((a) * (b))
+#define SNN_DIV(a, b) ((a) / (b))
+#define SNN_HIGH(a, b) ((uint)(((uint64_t)(a) * (uint64_t)(b)) >> 32))
+#define SNN_FMA(a, b, c) std::fma(a, b, c)
+#define SNN_EXP(a) std::exp(a)
+#define SNN_LOG(a) std::log(a)
+#define SNN_TANH(a) std::tanh(a)
+#define SNN_ATAN(a) std::atan(a)
+#define SNN_SQRT(a) std::sqrt(a)
+"""
+
+
+class CWriter(Writer):
+    """Writes the body of a kernel in the common part of Metal, CUDA and C++."""
+
+    operations: ClassVar = {
+        "add": "({0} + {1})",
+        "sub": "({0} - {1})",
+        "mul": "SNN_MUL({0}, {1})",
+        "fma": "SNN_FMA({0}, {1}, {2})",
+        "div": "SNN_DIV({0}, {1})",
+        "neg": "(-{0})",
+        "abs": "SNN_ABS({0})",
+        "exp": "SNN_EXP({0})",
+        "log": "SNN_LOG({0})",
+        "tanh": "SNN_TANH({0})",
+        "atan": "SNN_ATAN({0})",
+        "sqrt": "SNN_SQRT({0})",
+        "maximum": "SNN_MAX({0}, {1})",
+        "minimum": "SNN_MIN({0}, {1})",
+        "ge": "({0} >= {1})",
+        "gt": "({0} > {1})",
+        "where": "({0} ? {1} : {2})",
+        "spike_ge": "({0} >= 0.0f ? 1.0f : 0.0f)",
+        "spike_gt": "({0} > 0.0f ? 1.0f : 0.0f)",
+    }
+
+    def constant(self, value: float) -> str:
+        text = f"{np.float32(value):.9g}"  # 9 digits give every float32 back
+        return f"{text}f" if "." in text or "e" in text else f"{text}.0f"
+
+    def let(self, name: str, value: str, kind: Type = "float") -> None:
+        self.row(f"const {kind} {name} = {value};")
+
+    def variable(self, name: str, value: float | int = 0.0, kind: Type = "float") -> None:
+        self.row(f"{kind} {name} = {value}{'u' if kind == 'uint' else 'f'};")
+
+    def put(self, name: str, value: str) -> None:
+        self.row(f"{name} = {value};")
+
+    def add(self, name: str, value: str) -> str:
+        return f"{name} + {value}"
+
+    def accumulate(self, name: str, value: str) -> None:
+        self.row(f"{name} = {name} + {value};")
+
+    def full(self, value: str) -> str:
+        return value
+
+    def tile(self, name: str) -> None:
+        self.name = name
+        self._sizes()
+        self.row("SNN_GUARD(SNN_GID < total);")
+        self.row("const size_t e = SNN_GID;")
+        self.row("const size_t column = e;")
+
+    def lanes(self, name: str) -> None:
+        self.name = name
+        self._sizes()
+        self.row("SNN_GUARD(SNN_GID < lane * groups);")
+        self.row("const size_t column = SNN_GID % lane;")
+        self.row("const size_t group = SNN_GID / lane;")
+
+    def _sizes(self) -> None:
+        sizes = [a.name for a in self.arguments if a.role == "size"]
+        for i, name in enumerate(sizes):
+            self.row(f"const uint {name} = sizes[{i}];")
+        self.row("const size_t stride = total;")
+
+    def rows_of_lane(self) -> None:
+        self.row("for (size_t e = group * lane + column; e < total; e += (size_t)lane * groups) {")
+        self.depth += 1
+
+    def loop(self, variable: str, count: int) -> None:
+        self.row(f"for (uint {variable} = 0; {variable} < {count}u; ++{variable}) {{")
+        self.depth += 1
+
+    def end(self) -> None:
+        self.depth -= 1
+        self.row("}")
+
+    def load(self, array: str, index: str, kind: Type = "float") -> str:
+        return f"({array}[{index}] != 0)" if kind == "bool" else f"({kind}){array}[{index}]"
+
+    def load_one(self, array: str, index: str = "0", kind: Type = "float") -> str:
+        return f"({kind}){array}[{index}]"
+
+    def load_shared(self, array: str, index: str, kind: Type = "float") -> str:
+        return f"({kind}){array}[{index}]"
+
+    def store(self, array: str, index: str, value: str) -> None:
+        kind = next(a.kind for a in self.arguments if a.name == array)
+        self.row(f"{array}[{index}] = {'(DATA)' if kind == 'data' else ''}({value});")
+
+    def store_word(self, array: str, index: str, value: str) -> None:
+        kind = next(a.kind for a in self.arguments if a.name == array)
+        self.row(f"{array}[{index}] = ({_CPP_TYPES[kind]})({value});")
+
+    def reduce(self, array: str, value: str, share: str) -> None:
+        self.row(f"{array}[group * lane + column] = {value};")
+
+    def bit(self, condition: str, place: int) -> str:
+        return f"((uint){condition} << {place})"
+
+    def unbit(self, word: str, place: int) -> str:
+        return f"((({word} >> {place}) & 1u) != 0)"
+
+    def begin_draw(self) -> None:
+        self.row("const uint place = index[(e / features) % samples];")
+        self.row("const uint element = e % features;")
+
+    def draw(self, name: str, time: str) -> None:
+        drawn = f"snn_draw(count[0], place, times[{time}], element, seed[0], key)"
+        self.row(f"const bool {name} = {drawn} < share[0];")
+
+    def source(self) -> Source:
+        return self.named("\n".join([*self.rows, ""]))
+
+
+def header(target: str) -> str:
+    """Return the macros and functions of "metal", "cuda" or "cpp" that a body needs."""
+    own = {"metal": METAL_HEADER, "cuda": CUDA_HEADER, "cpp": CPP_HEADER}[target]
+    return f"{own}{COMMON}{c_draw()}\n"
+
+
+_CPP_TYPES = {"data": "DATA", "float": "float", "byte": "uint8_t", "word": "WORD", "uint": "uint"}
+
+
+def parameter(argument: Argument, space: str = "") -> str:
+    """Return an array argument as a C parameter, in an address space."""
+    const = "const " if argument.role == "in" else ""
+    return f"{space}{const}{_CPP_TYPES[argument.kind]}* SNN_RESTRICT {argument.name}"
+
+
+def cpp_program(sources: Iterable[tuple[Source, str, int]]) -> str:
+    """Return a C++ file with a function NAME_DATA(arrays, sizes, first, last) for every source.
+
+    A source comes with the type of its data, "float", "half" or "bfloat", and the width of its
+    words. The function is the grid: a loop over the threads from `first` to `last`.
+    """
+    functions = [_cpp_function(*each) for each in dict.fromkeys(sources)]
+    return "\n".join([header("cpp"), *functions])
+
+
+def _cpp_function(source: Source, data: str, word: int) -> str:
+    arrays = [a for a in source.arguments if a.role != "size"]
+    parameters = ", ".join(parameter(a) for a in arrays)
+    given = ", ".join(
+        f"({'const ' if a.role == 'in' else ''}{_CPP_TYPES[a.kind]}*)arrays[{i}]"
+        for i, a in enumerate(arrays)
+    )
+    name = cpp_name(source, data)
+    return f"""\
+namespace in_{name} {{
+typedef {data} DATA;
+typedef uint{word}_t WORD;
+static inline void body(const size_t SNN_GID, {parameters}, const uint* SNN_RESTRICT sizes) {{
+{source.text}}}
+}}
+extern "C" void {name}(void** arrays, const uint* sizes, size_t first, size_t last) {{
+    using namespace in_{name};
+    for (size_t thread = first; thread < last; ++thread)
+        body(thread, {given}, sizes);
+}}
+"""
+
+
+def cpp_name(source: Source, data: str) -> str:
+    """Return the name of the source's function in a C++ program."""
+    return f"{source.name}_{data}"
