@@ -188,14 +188,14 @@ def test_a_loss_that_is_not_finite_names_its_batch(capsys: pytest.CaptureFixture
 def test_out_of_memory_names_the_batch_that_fits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], room: int
 ) -> None:
-    value_and_grad = NumpySession._value_and_grad
+    value_and_grad = NumpySession.value_and_grad
 
     def limited(session: Any, batch: Any, *rest: Any, **options: Any) -> Any:
         if len(batch["index"]) > room:
             raise MemoryError("Unable to allocate 9 GiB")
         return value_and_grad(session, batch, *rest, **options)
 
-    monkeypatch.setattr(NumpySession, "_value_and_grad", limited)
+    monkeypatch.setattr(NumpySession, "value_and_grad", limited)
     assert train("-o", "run") == 1
     message = capsys.readouterr().err
     assert "out of memory in a step of 450 samples at T=4 (Unable to allocate 9 GiB)" in message
