@@ -7,17 +7,18 @@
 #   make docs       write the reference and build the site into site/
 #   make recipes    three steps of every CIFAR and event recipe at full size: time and memory
 #   make equivalence   the ten-seed test that both backends reach the same accuracy
+#   make kill       200 runs killed at random moments, each compared with the unbroken one (RUNS=)
 #   make clean      remove .venv and what the tools left
 #
 # TORCH overrides the pinned torch, with pip's options if need be: on Linux the default index's
 # torch brings the CUDA libraries (several GB), PyTorch's own index has CPU builds:
 #   make train TORCH="torch --index-url URL"
-# PYTHON names the interpreter that makes .venv; ARGS goes to `snnx train`, or to `make recipes`.
+# PYTHON names the interpreter that makes .venv; ARGS goes to `snnx train`, or to `make recipes` or `make kill`.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train test test-long recipes quick lint types docs equivalence clean
+.PHONY: help train test test-long recipes quick lint types docs equivalence kill clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -103,6 +104,10 @@ docs: $(VENV)/.docs
 
 equivalence: $(VENV)/.test
 	$(BIN)/python -m snnx_conformance.equivalence
+
+RUNS ?= 200
+kill: $(VENV)/.test
+	$(ONE_THREAD) $(BIN)/python conformance/tests/kills.py --runs $(RUNS) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist site .cache .pytest_cache .ruff_cache .hypothesis
