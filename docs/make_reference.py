@@ -24,7 +24,7 @@ from pydantic import BaseModel
 import snnx
 from snnx import objective, optim, scalars, surrogate
 from snnx.ops import OPS, Op
-from snnx.training.recipe_schema import DEFAULTS, TABLES, Recipe
+from snnx.training.recipe_schema import DEFAULTS, TABLES, LearnedTable, Recipe
 
 FOLDER = Path(__file__).parent / "reference"
 SPECIAL = re.compile(r"[*<|\\]|(?<!\w)_|_(?!\w)|\](?=[(\[])")
@@ -217,6 +217,10 @@ def recipe_page() -> str:
         "given. How recipes are used is told in [Command line](../cli.md#recipes).",
         "## The recipe { #recipe }",
         _keys(Recipe),
+        "## A learned number { #learned }",
+        "Where a key may be learned, a table stands for the number: `decay = { init = 0.5, "
+        'transform = "logit" }`. `group` names the keys of `[optim.groups]` that train it.',
+        _keys(LearnedTable),
     ]
     for kind, schemas in TABLES.items():
         parts.append(f"## [{kind}] {{ #{kind} }}")
@@ -270,6 +274,8 @@ def _type(hint: Any) -> str:
         return f"list of {', '.join(dict.fromkeys(inner))}"
     if get_origin(hint) is dict:
         return "table of tables" if len(get_args(hint)) == 2 else "table"
+    if hint is LearnedTable:
+        return "[learned](#learned)"
     if inspect.isclass(hint) and issubclass(hint, BaseModel):
         return "table of " + ", ".join(map(_code, hint.model_fields))
     return getattr(hint, "__name__", str(hint))

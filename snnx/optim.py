@@ -96,16 +96,22 @@ class RoundedSGD(Rule):
 class Optim:
     """`default` for every group but those named in `groups`; a path names one parameter alone.
 
-    clip_norm scales all gradients so that their joint Euclidean norm is at most this.
+    clip_norm scales all gradients so that their joint Euclidean norm is at most this. clip_value
+    clips every element of every gradient into [-clip_value, clip_value]. The norm that a step
+    reports is that before either. Raises: ValueError for both at once.
     """
 
     default: Rule = SGD()
     groups: Mapping[str, Rule] = field(default_factory=dict)
     clip_norm: float | None = None
+    clip_value: float | None = None
 
     def __post_init__(self) -> None:
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"Optim: clip_norm must be above 0, not {self.clip_norm}")
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"Optim: {name} must be above 0, not {getattr(self, name)}")
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ValueError("Optim: give clip_norm or clip_value, not both")
 
     def rule(self, parameter: Parameter) -> Rule:
         """Return the rule of a parameter: that of its path, else of its group, else the default."""

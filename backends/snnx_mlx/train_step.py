@@ -142,13 +142,15 @@ class TrainStep:
         """Return parameters and moments after clip, update and projection."""
         clip = self.optim.clip_norm
         scale = None if clip is None else mx.minimum(1.0, clip / (norm + 1e-6))
+        most = self.optim.clip_value
         new, new_moments = {}, {}
         for p in self.program.parameters:
-            rule, g = self.optim.rule(p), grads[p.path]
+            rule = self.optim.rule(p)
+            g = grads[p.path] if scale is None else grads[p.path] * scale
             lr = dials[rule.lr.name] if isinstance(rule.lr, Dial) else mx.array(initial(rule.lr))
             inputs = {
                 "parameter": parameters[p.path],
-                "gradient": g if scale is None else g * scale,
+                "gradient": g if most is None else mx.clip(g, -most, most),
                 "lr": lr,
                 **{m: moments[f"{p.path}.{m}"] for m in rule.moments},
             }

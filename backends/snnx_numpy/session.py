@@ -180,6 +180,7 @@ class NumpySession:
     ) -> None:
         clip = self.optim.clip_norm
         scale = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
+        most = np.inf if self.optim.clip_value is None else self.optim.clip_value
         self.count += 1
         dtype = self.net.dtype
         for p in self.net.program.parameters:
@@ -187,7 +188,7 @@ class NumpySession:
             lr = dials[rule.lr.name] if isinstance(rule.lr, Dial) else rule.lr
             inputs: dict[str, Any] = {
                 "parameter": self.net.parameters[p.path],
-                "gradient": grads[p.path] * np.asarray(scale, dtype),
+                "gradient": np.clip(grads[p.path] * np.asarray(scale, dtype), -most, most),
                 "lr": np.asarray(lr, dtype),
             }
             inputs |= {m: self.moments[f"{p.path}.{m}"] for m in rule.moments}

@@ -39,7 +39,7 @@ class Update:
         self.objective, self.names, self.dtype, self.group = objective, names, dtype, group
         self.loss, self.attributes = RULES[objective.op], objective.attributes
         self.readout = objective.readout
-        self.clip = optim.clip_norm
+        self.clip, self.most = optim.clip_norm, optim.clip_value
         self.plans = []
         for p in program.parameters:
             rule = optim.rule(p)
@@ -166,10 +166,10 @@ class Update:
         new: dict[str, Tensor] = {}
         new_moments: dict[str, Tensor] = {}
         for path, rule, attributes, kept, counts, lr, constant, low, high in self.plans:
-            g = grads[path]
+            g = grads[path] if scale is None else grads[path] * scale
             inputs: dict[str, Any] = {
                 "parameter": parameters[path],
-                "gradient": g if scale is None else g * scale,
+                "gradient": g if self.most is None else g.clamp(-self.most, self.most),
                 "lr": constant if lr is None else dials[lr],
             }
             for m in kept:

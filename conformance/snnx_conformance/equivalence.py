@@ -17,7 +17,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +111,15 @@ def identity(words: Sequence[str] = ()) -> dict[str, Any]:
         "ops": sorted(used),
         "spec": hash_of(used),
         "recipe": [RECIPE, *words],
-        "run": hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest(),
+        "run": hashlib.sha256(json.dumps(_set(run), sort_keys=True).encode()).hexdigest(),
     }
+
+
+def _set(value: Any) -> Any:
+    """Return nested JSON values without what is not set: a later option changes no old run."""
+    if isinstance(value, Mapping):
+        return {k: _set(v) for k, v in value.items() if v is not None}
+    return [_set(v) for v in value] if isinstance(value, list) else value
 
 
 def _start(place: Path, names: Sequence[str], words: Sequence[str]) -> dict[str, Any]:

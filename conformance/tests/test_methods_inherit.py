@@ -176,7 +176,6 @@ def test_a_shorter_run_gives_the_first_outputs_of_a_longer_one(backend: str) -> 
         ((Stage(2, 1), Stage(1, 1, ann=True)), "the last stage is an ANN"),
         (((2, 0),), "T and epochs of at least 1"),
         (((2, 1, Cosine(1), -0.5),), "lr must be above 0"),
-        (((2, 1, Cosine(1), None, True),), "its T is 1, not 2"),
     ],
 )
 def test_stages_that_cannot_be_are_refused(stages: Any, message: str) -> None:
@@ -194,8 +193,33 @@ def test_sequences_have_their_own_time() -> None:
     d = data()
     x = np.stack([d.x_train] * 4)
     sequences = Dataset(x, d.y_train, x, d.y_train, name="seq", layout="TNF")
-    with pytest.raises(ValueError, match="are sequences"):
+    with pytest.raises(ValueError, match=r"T is 1, .* are sequences of 4 steps; give T = 4"):
         snnx.fit(MODEL, sequences, stages=STAGES, backend="numpy")
+
+
+def test_an_ann_sees_every_step_of_a_sequence_by_itself() -> None:
+    d = data()
+    x = np.stack([d.x_train, 0.5 * d.x_train])
+    sequences = Dataset(x, d.y_train, x, d.y_train, name="seq", layout="TNF")
+    stages = (Stage(2, 2, Cosine(2), ann=True), Stage(2, 1))
+    keep = Keep()
+    t = loop.start(plan(stages=stages), sequences)
+    loop.run(t, keep)
+    assert [row["T"] for row in keep.rows] == [2, 2, 2]
+    assert ["rates" in row and bool(row["rates"]) for row in keep.rows] == [False, False, True]
+    ann = loop.start(plan(stages=stages), sequences)
+    batch: Any = {"x": x, "y": d.y_train, "index": np.arange(len(d.y_train))}
+    both = ann.session.forward(batch, {}).y
+    for step in (0, 1):
+        frame: Any = {**batch, "x": x[step : step + 1]}
+        alone = ann.session.forward(frame, {}).y
+        np.testing.assert_array_equal(alone[0], both[step])
+
+
+def test_an_ann_has_no_time() -> None:
+    stages = (Stage(2, 1, ann=True), Stage(2, 1))
+    with pytest.raises(ValueError, match="its T is 1, not 2"):
+        snnx.fit(MODEL, data(), stages=stages, backend="numpy")
 
 
 def made(*words: str) -> recipe.Resolved:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 from snnx.training.loop import Training
-from snnx.training.plan import Stage
+from snnx.training.plan import Plan, Stage
 
 
 def facts(training: Training, out: str) -> dict[str, str]:
@@ -28,7 +29,7 @@ def facts(training: Training, out: str) -> dict[str, str]:
         "data": f"{dataset.name} ({dataset.label})  {dataset.size('train')} train  "
         f"{dataset.size('test')} test",
         "model": f"{shown}   {T or f'T={plan.steps}'}   {count} parameters",
-        "loss": f"{type(plan.objective).__name__}   {type(plan.optim.default).__name__}   "
+        "loss": f"{_losses(plan)}   {type(plan.optim.default).__name__}   "
         f"{plan.epochs} epochs of {plan.batch_size}-sample batches",
         "method": "; ".join(method.describe() for method in plan.methods),
         "backend": f"{plan.backend}   {versions}   {device}   {plan.precision}   seed {plan.seed}",
@@ -37,14 +38,22 @@ def facts(training: Training, out: str) -> dict[str, str]:
 
 
 def _time(stage: Stage) -> str:
-    return "T=1 as an ANN" if stage.ann else f"T={stage.steps}"
+    return f"T={stage.steps}{' as an ANN' if stage.ann else ''}"
+
+
+def _losses(plan: Plan) -> str:
+    """Return the objectives of the stages in order, each change named once."""
+    found = [type(stage.objective or plan.objective).__name__ for stage in plan.stages]
+    return " then ".join(k for k, _ in groupby(found)) or type(plan.objective).__name__
 
 
 def published(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the paper whose row a recipe is, the accuracy printed there, and the note."""
     found = {"paper": config.get("paper", "")}
     if config.get("expected_accuracy") is not None:
-        found["expected"] = f"{100 * config['expected_accuracy']:.2f} % as published"
+        deviation = config.get("expected_deviation")
+        spread = "" if deviation is None else f" +- {100 * deviation:.2f}"
+        found["expected"] = f"{100 * config['expected_accuracy']:.2f}{spread} % as published"
     found["note"] = config.get("note", "")
     return {key: text for key, text in found.items() if text}
 

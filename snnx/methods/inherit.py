@@ -9,6 +9,7 @@ Dspike 4.4; TET 4.3.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def optim_for(optim: Optim, program: Program) -> Optim:
     """Return the optimiser without the groups that a program (an ANN's) does not have."""
     known = {p.group for p in program.parameters} | {p.path for p in program.parameters}
     groups = {name: rule for name, rule in optim.groups.items() if name in known}
-    return Optim(optim.default, groups, optim.clip_norm)
+    return replace(optim, groups=groups)
 
 
 def fitted(snapshot: Snapshot, program: Program, optim: Optim, seed: int) -> Snapshot:

@@ -21,7 +21,7 @@ from snnx.optim import Adam, Optim
 from snnx.rotation import Retention
 from snnx.training import loop, result, rundir
 from snnx.training.evaluate import Evaluation
-from snnx.training.plan import Plan, Stage, check_stages, time_steps
+from snnx.training.plan import Plan, Stage, check_stages, time_steps, with_objectives
 from snnx.training.schedules import Constant, Schedule
 
 
@@ -103,6 +103,7 @@ def fit(
         objective = method.objective(objective)
     check_stages(stages, dataset)
     model, optim = applied(methods, model, optim, objective)
+    stages = with_objectives(stages, methods, model)
     plan = Plan(
         model=model,
         objective=objective,

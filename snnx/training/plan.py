@@ -30,8 +30,9 @@ class Stage:
     """A part of a run with its own T, epochs and schedule, counted from the stage's beginning.
 
     lr replaces the optimiser's learning rate; those of its groups are scaled by the same factor.
-    optim replaces the whole optimiser, batch_size the run's.
-    `ann` trains the same tree with ReLU in place of its neurons, at T = 1.
+    optim replaces the whole optimiser, batch_size and objective the run's.
+    `ann` trains the same tree with ReLU in place of its neurons, at T = 1; of sequences it sees
+    every step by itself, under the readout and the loss of the spiking network.
     """
 
     steps: int
@@ -41,6 +42,7 @@ class Stage:
     ann: bool = False
     optim: Optim | None = None
     batch_size: int | None = None
+    objective: Objective | None = None
 
     def __post_init__(self) -> None:
         if self.lr is not None and self.optim is not None:
@@ -51,8 +53,6 @@ class Stage:
             raise ValueError(f"a stage has T and epochs of at least 1, not {self}")
         if self.lr is not None and not self.lr > 0:
             raise ValueError(f"a stage's lr must be above 0, not {self.lr}")
-        if self.ann and self.steps != 1:
-            raise ValueError(f"an ANN stage has no time, so its T is 1, not {self.steps}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,12 @@ class Plan:
                 raise ValueError(f"{name} must be at least 1, not {value}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in 0 .. 2^32 - 1, not {self.seed}")
-        if not self.objective.classifies:
-            raise ValueError(
-                f"{type(self.objective).__name__} needs target arrays, and data sets hold "
-                "class labels; use TET, SDT or RateMSE"
-            )
+        for objective in (self.objective, *(stage.objective for stage in self.stages)):
+            if objective is not None and not objective.classifies:
+                raise ValueError(
+                    f"{type(objective).__name__} needs target arrays, and data sets hold "
+                    "class labels; use TET, SDT or RateMSE"
+                )
 
     def program(self) -> Program:
         """Return the model's program, checked against the optimiser's groups."""
@@ -144,6 +145,7 @@ class Plan:
         optim = optim_for(optim, flatten(model)) if chosen.ann else optim
         changed = {
             "model": model,
+            "objective": chosen.objective or self.objective,
             "optim": optim if chosen.lr is None else _with_lr(optim, chosen.lr),
             "schedule": chosen.schedule,
             "steps": chosen.steps,
@@ -176,12 +178,35 @@ def _with_lr(optim: Optim, lr: float) -> Optim:
     return replace(optim, default=scaled(optim.default), groups=groups)
 
 
+def with_objectives(
+    stages: Sequence[Stage], methods: Sequence[Method], model: Any
+) -> tuple[Stage, ...]:
+    """Return the stages with what the methods make of their objectives, each checked by them."""
+    found = []
+    for stage in stages:
+        objective = stage.objective
+        if objective is not None:
+            for method in methods:
+                objective = method.objective(objective)
+                method.check(model, objective)
+        found.append(replace(stage, objective=objective))
+    return tuple(found)
+
+
 def check_stages(stages: Sequence[Stage], dataset: Source) -> None:
-    """Raise ValueError where the samples bring their own T, which no stage can change."""
-    if stages and dataset.layout != "NF":
+    """Raise ValueError where a stage has a T that the samples, or an ANN, do not have."""
+    if dataset.layout == "NF":
+        for stage in stages:
+            if stage.ann and stage.steps != 1:
+                raise ValueError(f"an ANN stage has no time, so its T is 1, not {stage.steps}")
+        return
+    own = time_steps(dataset, 0) if stages else 0
+    other = sorted({stage.steps for stage in stages} - {own})
+    if other:
         raise ValueError(
-            f"stages: each has a T of its own, and the samples of {dataset.name!r} are sequences, "
-            "which have theirs; frame the events anew for each T and train run after run"
+            f"stages: T is {other[0]}, and the samples of {dataset.name!r} are sequences of {own} "
+            f"steps; give T = {own} in every stage, an ANN's too, or frame the events anew for "
+            "each T and train run after run"
         )
 
 

@@ -18,16 +18,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from snnx.data.registry import entry
 from snnx.methods import METHODS
-from snnx.training.recipe_schema import (
-    DEFAULTS,
-    TABLES,
-    Recipe,
-    tag,
-)
+from snnx.training.recipe_errors import LEARNING, explained
+from snnx.training.recipe_errors import known_keys as known_keys
+from snnx.training.recipe_schema import DEFAULTS, TABLES, Recipe, tag
 
 Layer = tuple[Mapping[str, Any], str]  # nested values and their origin
 COMMAND_LINE = "command line"
@@ -117,9 +114,11 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
     try:
         checked = Recipe.model_validate(as_tuples(raw))
     except ValidationError as error:
-        raise RecipeError(_explained(error, raw, origins)) from error
+        raise RecipeError(explained(error, raw, origins)) from error
     values = _lists(checked.model_dump(exclude_none=False))
     values["optim"]["groups"] = without_none(values["optim"]["groups"])
+    for table in (values[kind] for kind in LEARNING):
+        table |= {k: without_none(v) for k, v in table.items() if isinstance(v, Mapping)}
     if values["stages"]:
         _set_by_stages(values, origins)
     if tag(values["model"]) == "FILE.json":
@@ -203,7 +202,11 @@ def as_tuples(value: Any) -> Any:
 
 def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values with `optim = "sgd"` written as a table."""
-    return {k: {"name": v} if k in TABLES and isinstance(v, str) else v for k, v in values.items()}
+    found = {k: {"name": v} if k in TABLES and isinstance(v, str) else v for k, v in values.items()}
+    stages = found.get("stages")
+    if isinstance(stages, list):
+        found["stages"] = [_normal(s) if isinstance(s, Mapping) else s for s in stages]
+    return found
 
 
 def _lay(raw: dict[str, Any], origins: dict[str, str], key: str, value: Any, origin: str) -> None:
@@ -217,7 +220,14 @@ def _lay(raw: dict[str, Any], origins: dict[str, str], key: str, value: Any, ori
         raw[key] = _merged(old, value)
     else:
         raw[key] = value
-    origins |= {k: origin for k, _ in leaves({key: value})}
+    fresh = {k: origin for k, _ in leaves({key: value})}
+    for old_key in [k for k in origins if any(_inside(k, new) or _inside(new, k) for new in fresh)]:
+        del origins[old_key]  # a number where a table was, or a table where a number was
+    origins |= fresh
+
+
+def _inside(key: str, table: str) -> bool:
+    return key.startswith(f"{table}.")
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,48 +242,6 @@ def _lists(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _lists(v) for k, v in value.items()}
     return list(map(_lists, value)) if isinstance(value, tuple) else value
-
-
-def _explained(error: ValidationError, raw: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    """Return pydantic's findings as sentences with key, value, origin and the nearest key."""
-    known = known_keys(raw)
-    found = []
-    for item in error.errors():
-        loc = [str(part) for part in item["loc"]]
-        if len(loc) > 1 and loc[0] in TABLES and loc[1] in TABLES[loc[0]]:
-            del loc[1]  # which schema of the table pydantic chose
-        if item["type"] != "extra_forbidden" and ".".join(loc[:-1]) in known:
-            del loc[-1]  # which alternative of the value pydantic tried
-        key = ".".join(loc)
-        origin = origins.get(key) or origins.get(f"{key}.name") or "the recipe"
-        if item["type"] == "extra_forbidden":
-            near = [k for k in known if k.rpartition(".")[2] == loc[-1]]
-            near = near or get_close_matches(key, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-            found.append(f"{key} ({origin}): unknown key{hint}")
-        elif item["type"] == "union_tag_invalid" and not isinstance(raw[loc[0]], Mapping):
-            found.append(f"{key} ({origin}): expects a name or a table, got {raw[loc[0]]!r}")
-        elif item["type"] == "union_tag_invalid":
-            wrong = tag(raw[loc[0]])
-            near = get_close_matches(wrong, TABLES[loc[0]], 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            found.append(
-                f"{key} ({origin}): there is no {key} {wrong!r}; {hint}"
-                f"there are {', '.join(TABLES[loc[0]])}"
-            )
-        else:
-            found.append(f"{key} ({origin}): {item['msg']}, got {item['input']!r}")
-    return "; ".join(dict.fromkeys(found))
-
-
-def known_keys(raw: Mapping[str, Any]) -> list[str]:
-    """Return every dotted key that the chosen schemas have."""
-    names = [name for name in Recipe.model_fields if name not in TABLES]
-    for kind, schemas in TABLES.items():
-        table = raw.get(kind)
-        schema: type[BaseModel] | None = schemas.get(tag(table))
-        names += [f"{kind}.{key}" for key in (schema.model_fields if schema else ("name",))]
-    return names
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

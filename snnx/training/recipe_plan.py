@@ -10,12 +10,13 @@ from snnx import serial
 from snnx.methods import METHODS
 from snnx.methods.method import Method, applied
 from snnx.models import MODELS
+from snnx.objective import Objective
 from snnx.optim import Optim, Rule
 from snnx.program import Program
 from snnx.rotation import Retention
-from snnx.scalars import Dial
+from snnx.scalars import Dial, Learned
 from snnx.training import schedules
-from snnx.training.plan import Plan, Stage, check_stages, time_steps
+from snnx.training.plan import Plan, Stage, check_stages, time_steps, with_objectives
 from snnx.training.recipe import RecipeError, as_tuples
 from snnx.training.recipe_schema import NEURONS, OBJECTIVES, RULES, SURROGATES, tag
 
@@ -33,8 +34,7 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
     try:
         steps = time_steps(dataset, values["T"])
         method = METHODS[values["method"]["name"]](**_options(values["method"])).for_steps(steps)
-        objective = OBJECTIVES[values["objective"]["name"]](**_options(values["objective"]))
-        objective = method.objective(objective)
+        objective = method.objective(_objective(values["objective"]))
         optim = _optim(values["optim"])
         if model is None:
             model, optim = applied((method,), _model(values, dataset), optim, objective)
@@ -60,7 +60,7 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             deterministic=values["deterministic"],
             chunk=values.get("chunk"),
             config=values,
-            stages=_stages(values, method),
+            stages=with_objectives(_stages(values, method), (method,), model),
         )
         check_stages(plan.stages, dataset)
         program = plan.program()
@@ -88,15 +88,22 @@ def _model(values: Mapping[str, Any], dataset: Source) -> Any:
     table = values["model"]
     if tag(table) == "FILE.json":
         return serial.load_file(table["name"])
-    surrogate = SURROGATES[values["surrogate"]["name"]](**_options(values["surrogate"]))
-    neuron = NEURONS[values["neuron"]["name"]](surrogate=surrogate, **_options(values["neuron"]))
+    surrogate = SURROGATES[values["surrogate"]["name"]](**_numbers(values["surrogate"]))
+    neuron = NEURONS[values["neuron"]["name"]](surrogate=surrogate, **_numbers(values["neuron"]))
     given = {"neuron": neuron, "input": dataset.features, "classes": dataset.classes}
-    return MODELS[table["name"]](**_options(table), **given)
+    return MODELS[table["name"]](**_numbers(table), **given)
+
+
+def _numbers(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table's options; one that is a table itself is a learned number."""
+    options = _options(table)
+    return {k: Learned(**v) if isinstance(v, Mapping) else v for k, v in options.items()}
 
 
 def _optim(table: Mapping[str, Any]) -> Optim:
     options = _options(table)
-    groups, clip = options.pop("groups", {}), options.pop("clip_norm", None)
+    groups = options.pop("groups", {})
+    clips = [options.pop(name, None) for name in ("clip_norm", "clip_value")]
     default: Rule = RULES[table["name"]](**{**options, "lr": Dial("lr", options["lr"])})
     changed = {
         name: replace(default, **{**as_tuples(own), "lr": Dial(f"lr.{name}", own["lr"])})
@@ -104,7 +111,7 @@ def _optim(table: Mapping[str, Any]) -> Optim:
         else replace(default, **as_tuples(own))
         for name, own in groups.items()
     }
-    return Optim(default, changed, clip)
+    return Optim(default, changed, *clips)
 
 
 def _stages(values: Mapping[str, Any], method: Method) -> tuple[Stage, ...]:
@@ -112,14 +119,19 @@ def _stages(values: Mapping[str, Any], method: Method) -> tuple[Stage, ...]:
         Stage(
             stage["T"],
             stage["epochs"],
-            _schedule(values["schedule"], stage["epochs"]),
+            _schedule(stage.get("schedule", values["schedule"]), stage["epochs"]),
             stage.get("lr"),
             stage["ann"],
             method.optim(_optim(stage["optim"])) if "optim" in stage else None,
             stage.get("batch_size"),
+            _objective(stage["objective"]) if "objective" in stage else None,
         )
         for stage in values["stages"]
     )
+
+
+def _objective(table: Mapping[str, Any]) -> Objective:
+    return OBJECTIVES[table["name"]](**_options(table))
 
 
 def _schedule(table: Mapping[str, Any], epochs: int) -> schedules.Schedule:

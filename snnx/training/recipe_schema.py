@@ -54,6 +54,11 @@ def _plain(hint: Any) -> Any:
     return hint
 
 
+def _learnable(hint: Any) -> Any:
+    """Return a field's type as `_plain`, or a table where it may be a learned number."""
+    return _plain(hint) | LearnedTable if Learned in get_args(hint) else _plain(hint)
+
+
 def _sayable(hint: Any) -> bool:
     """Tell whether TOML has values of this type."""
     if get_origin(hint) in (Union, types.UnionType, tuple):
@@ -61,7 +66,17 @@ def _sayable(hint: Any) -> bool:
     return hint in (bool, int, float, str, type(None), ...) or get_origin(hint) is Literal
 
 
-def _table(kind: str, name: str, cls: type, **more: Any) -> type[BaseModel]:
+_LEARNED: dict[str, Any] = {
+    f.name: (get_type_hints(Learned)[f.name], ... if f.default is MISSING else f.default)
+    for f in fields(Learned)
+}
+# A number that is trained, under the names of the fields of `snnx.Learned`: decay = {init = 0.5}.
+LearnedTable = create_model("Learned", __config__=STRICT, **_LEARNED)
+
+
+def _table(
+    kind: str, name: str, cls: type, typed: Callable[[Any], Any] = _plain, **more: Any
+) -> type[BaseModel]:
     """Return the schema of a table whose keys are the fields of a dataclass."""
     hints = get_type_hints(cls)
     keys: dict[str, Any] = {"name": (Literal[name], name)}
@@ -70,7 +85,7 @@ def _table(kind: str, name: str, cls: type, **more: Any) -> type[BaseModel]:
             continue
         default = f.default if f.default is not MISSING else ...
         keys[f.name] = (
-            _plain(hints[f.name]),
+            typed(hints[f.name]),
             initial(default) if isinstance(default, Dial) else default,
         )
     return create_model(f"{kind}.{name}", __config__=STRICT, **keys, **more)
@@ -85,6 +100,7 @@ def _rule_table(name: str, cls: type[optim.Rule]) -> type[BaseModel]:
         name,
         cls,
         clip_norm=(Annotated[float | None, Field(gt=0)], None),
+        clip_value=(Annotated[float | None, Field(gt=0)], None),
         groups=(dict[str, group], Field(default_factory=dict)),
     )
 
@@ -107,7 +123,7 @@ def _function_table(
     keys: dict[str, Any] = {"name": (Literal[name], name)}
     for key, parameter in inspect.signature(function).parameters.items():
         if key not in given and _sayable(_plain(hints[key])):
-            keys[key] = (_plain(hints[key]), parameter.default)
+            keys[key] = (_learnable(hints[key]), parameter.default)
     return create_model(f"{kind}.{name}", __base__=base, **keys)
 
 
@@ -162,8 +178,10 @@ TABLES: dict[str, dict[str, type[BaseModel]]] = {
     | {"FILE.npz": DataFile},
     "model": {name: _function_table("model", name, f, GIVEN) for name, f in MODELS.items()}
     | {"FILE.json": ModelFile},
-    "neuron": {name: _table("neuron", name, cls) for name, cls in NEURONS.items()},
-    "surrogate": {name: _table("surrogate", name, cls) for name, cls in SURROGATES.items()},
+    "neuron": {name: _table("neuron", name, cls, _learnable) for name, cls in NEURONS.items()},
+    "surrogate": {
+        name: _table("surrogate", name, cls, _learnable) for name, cls in SURROGATES.items()
+    },
     "objective": {name: _table("objective", name, cls) for name, cls in OBJECTIVES.items()},
     "method": {name: _table("method", name, cls) for name, cls in METHODS.items()},
     "optim": {name: _rule_table(name, cls) for name, cls in RULES.items()},
@@ -186,15 +204,16 @@ def _positive(default: Any, most: int = 2**32 - 1) -> Any:
     return (Annotated[int, Field(ge=1, le=most)], default)
 
 
-_OTHER_OPTIM: Any = _choice("optim") | None
-# A part of the run with its own T; `lr`, or a whole `optim`, stands for the run's optimiser.
+_OTHER: dict[str, Any] = {k: (_choice(k) | None, None) for k in ("optim", "schedule", "objective")}
+# A part of the run with its own T; what it names of `optim` (or its `lr` alone), `schedule` and
+# `objective` stands for the run's.
 StageTable = create_model(
     "stages",
     __config__=STRICT,
     T=_positive(..., MOST_STEPS),
     epochs=_positive(...),
     lr=(Annotated[float | None, Field(gt=0)], None),
-    optim=(_OTHER_OPTIM, None),
+    **_OTHER,
     batch_size=(Annotated[int | None, Field(ge=1)], None),
     ann=(bool, False),
 )
@@ -203,6 +222,8 @@ _KEYS: dict[str, Any] = {
     "name": (Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")], "custom"),
     "paper": (str, ""),
     "expected_accuracy": (Annotated[float | None, Field(ge=0, le=1)], None),
+    # the standard deviation over seeds that is printed with it
+    "expected_deviation": (Annotated[float | None, Field(ge=0, le=1)], None),
     "undetermined": (tuple[str, ...], ()),
     "note": (str, ""),
     "T": _positive(4, MOST_STEPS),

@@ -12,7 +12,7 @@ from snnx.training.loop import Training, data_values
 from snnx.training.rundir import environment
 
 # what a recipe says of itself and a result repeats, where it is said
-OF_RECIPE = ("paper", "expected_accuracy", "undetermined", "note")
+OF_RECIPE = ("paper", "expected_accuracy", "expected_deviation", "undetermined", "note")
 
 
 ENERGY_SAMPLES = 1024  # of the test split, as many as ASGL measures
@@ -56,7 +56,7 @@ def result_values(training: Training, test: Evaluation, seconds: float) -> dict[
         "steps": training.step,
         "T": plan.steps,
         "parameters": sum(p.size for p in program.parameters),
-        "objective": type(plan.objective).__name__,
+        "objective": type(training.stage.objective).__name__,
         "methods": [method.name for method in plan.methods],
         "seed": plan.seed,
         "backend": training.backend.name,
