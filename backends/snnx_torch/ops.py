@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnx_torch import losses
+from snnx_torch.norm_neuron import norm_neuron
 from snnx_torch.quantize import quantized
 from snnx_torch.rate_block import rate_block
 from snnx_torch.rates import rate_mapping, rate_neuron
@@ -229,6 +230,7 @@ RULES: dict[str, Rule] = {
     "add": add,
     "dropout": dropout,
     "neuron": sequence,
+    "norm_neuron": norm_neuron,
     "recurrent": recurrent,
     "rate_neuron": rate_neuron,
     "rate_mapping": rate_mapping,

@@ -6,10 +6,11 @@ neuron emits its spike). Arithmetic is in float32 for 16-bit inputs, else in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -116,10 +117,19 @@ def at(x: Tensor, t: int, dtype: torch.dtype) -> Tensor:
 
 
 def scan(
-    plan: Plan, steps: int, x: Tensor, extra: Any, *rest: Tensor, keep: bool = True
+    plan: Plan,
+    steps: int,
+    current: Callable[[int], Tensor],
+    low: torch.dtype,
+    extra: Any,
+    *rest: Tensor,
+    keep: bool = True,
 ) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-    """Return (y, (spike, potential), *states), and for the backward spikes and states before."""
-    count, dtype = len(plan.states), wide(x.dtype)
+    """Return (y, (spike, potential), *states), and for the backward spikes and states before.
+
+    `current(t)` is the neuron's input at step t in the wide dtype; y comes in the dtype `low`.
+    """
+    count, dtype = len(plan.states), wide(low)
     state = dict(zip(plan.states, rest[:count], strict=True))
     numbers = dict(zip(plan.numbers, rest[count:], strict=True))
     before: list[Tensor] = []
@@ -127,13 +137,53 @@ def scan(
     for t in range(steps):
         if keep:
             before += [state[name] for name in plan.states]
-        values = {**numbers, **state, "x": at(x, t, dtype), **extra_at(plan, extra, t, dtype)}
+        values = {**numbers, **state, "x": current(t), **extra_at(plan, extra, t, dtype)}
         out = evaluate(plan.forward, values, OPERATIONS)
         state = {name: full(out[name], state[name]) for name in plan.states}
         collect(plan, results, out)
-    y = torch.stack(results["y"]).to(x.dtype)
+    y = torch.stack(results["y"]).to(low)
     kept = [_kept_spikes(plan, results["spike"], y, extra)] if keep else []
     return (y, *observed(plan, results), *(state[n] for n in plan.states)), [*kept, *before]
+
+
+class Pulled(NamedTuple):
+    """One step of the reverse: g of its input and of the states before it; terms of numbers."""
+
+    g: Tensor
+    g_state: dict[str, Tensor]
+    terms: dict[str, Tensor]
+
+
+def unscan(
+    plan: Plan,
+    steps: int,
+    current: Callable[[int], Tensor],
+    kept: SequenceOf[Tensor],
+    numbers: Mapping[str, Tensor],
+    g_y: Tensor,
+    g_states: SequenceOf[Tensor],
+) -> Iterator[Pulled]:
+    """Yield what each step gives, from the last to the first.
+
+    `kept` are the spikes and the states before each step, as `scan` gives them.
+    """
+    spikes, *before = kept
+    count = len(plan.states)
+    g_state = dict(zip(plan.states, g_states, strict=True))
+    for t in reversed(range(steps)):
+        x = current(t)
+        values = {**numbers, **dict(zip(plan.states, before[t * count :], strict=False))}
+        values |= {f"g.{name}": g for name, g in g_state.items()}
+        values |= {"x": x, "spike": spikes[t].to(x.dtype), "g.y": g_y[t].to(x.dtype)}
+        out = evaluate(plan.reverse, values, OPERATIONS)
+        g_state = {name: full(out[f"g.{name}"], g_state[name]) for name in plan.states}
+        terms = {name: full(out[f"g.{name}"], values["g.y"]) for name in plan.learned}
+        yield Pulled(full(out["g.x"], values["g.y"]), g_state, terms)
+
+
+def added(sums: dict[str, Tensor], terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the sums with the terms of one step."""
+    return {n: sums[n] + term if n in sums else term for n, term in terms.items()}
 
 
 def extra_at(plan: Plan, extra: Any, t: int, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -164,9 +214,9 @@ class Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, steps: int, x: Tensor, extra: Any, *rest: Tensor) -> Any:
-        outputs, kept = scan(plan, steps, x, extra, *rest)
-        ctx.plan, ctx.steps, ctx.dtype = plan, steps, wide(x.dtype)
-        ctx.save_for_backward(x, kept[0], *rest[len(plan.states) :], *kept[1:])
+        outputs, kept = scan(plan, steps, steps_of(x), x.dtype, extra, *rest)
+        ctx.plan, ctx.steps = plan, steps
+        ctx.save_for_backward(x, *rest[len(plan.states) :], *kept)
         if plan.observe:
             ctx.mark_non_differentiable(*outputs[1:3])
         return outputs
@@ -174,26 +224,16 @@ class Sequence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         g_y, *rest = grads
-        plan, dtype = ctx.plan, ctx.dtype
-        x, kept, *others = ctx.saved_tensors
+        plan = ctx.plan
+        x, *others = ctx.saved_tensors
         numbers = dict(zip(plan.numbers, others[: len(plan.numbers)], strict=True))
-        before = others[len(plan.numbers) :]
-        count = len(plan.states)
-        g_state = dict(zip(plan.states, rest[len(rest) - count :], strict=True))
+        kept, g_ends = others[len(plan.numbers) :], rest[len(rest) - len(plan.states) :]
         g_x: list[Tensor] = []
         sums: dict[str, Tensor] = {}
-        for t in reversed(range(ctx.steps)):
-            values = {**numbers, **dict(zip(plan.states, before[t * count :], strict=False))}
-            values |= {f"g.{name}": g for name, g in g_state.items()}
-            values |= {"x": at(x, t, dtype), "spike": kept[t].to(dtype)}
-            values["g.y"] = g_y[t].to(dtype)
-            out = evaluate(plan.reverse, values, OPERATIONS)
-            g_state = {name: full(out[f"g.{name}"], g_state[name]) for name in plan.states}
-            like = g_y[t].to(dtype)
-            g_x.append(full(out["g.x"], like))
-            for name in plan.learned:
-                term = full(out[f"g.{name}"], like)
-                sums[name] = sums[name] + term if name in sums else term
+        g_state = dict(zip(plan.states, g_ends, strict=True))
+        for step in unscan(plan, ctx.steps, steps_of(x), kept, numbers, g_y, g_ends):
+            g_x.append(step.g)
+            sums, g_state = added(sums, step.terms), step.g_state
         if x.shape[0] < ctx.steps:
             total = g_x[0]
             for term in g_x[1:]:
@@ -204,6 +244,12 @@ class Sequence(torch.autograd.Function):
         g_numbers = [sum_to(sums[n], numbers[n].shape) if n in sums else None for n in plan.numbers]
         g_states = [g_state[name] for name in plan.states]
         return (None, None, g_input.to(x.dtype), None, *g_states, *g_numbers)
+
+
+def steps_of(x: Tensor) -> Callable[[int], Tensor]:
+    """Return the function of t that gives step t of x in the wide dtype."""
+    dtype = wide(x.dtype)
+    return lambda t: at(x, t, dtype)
 
 
 def _kept_spikes(plan: Plan, each: list[Tensor], y: Tensor, extra: Any) -> Tensor:
@@ -226,7 +272,8 @@ def sequence(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> dic
     if torch.is_grad_enabled():
         found = Sequence.apply(chosen, steps, x, extra, *states, *numbers)
     else:
-        found, _ = scan(chosen, steps, x, extra, *states, *numbers, keep=False)
+        current = steps_of(x)
+        found, _ = scan(chosen, steps, current, x.dtype, extra, *states, *numbers, keep=False)
     names = ("y", *(("spike", "potential") if chosen.observe else ()), *chosen.states)
     return dict(zip(names, found, strict=True))
 

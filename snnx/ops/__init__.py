@@ -24,6 +24,7 @@ from snnx.ops.linear import LINEAR
 from snnx.ops.max_pool2d import MAX_POOL2D
 from snnx.ops.mse_loss import MSE_LOSS
 from snnx.ops.neuron import NEURON
+from snnx.ops.norm_neuron import NORM_NEURON
 from snnx.ops.poisson import POISSON
 from snnx.ops.project import PROJECT
 from snnx.ops.quantize_weight import QUANTIZE_WEIGHT
@@ -52,7 +53,7 @@ _LAYERS = (
     DROPOUT,
     QUANTIZE_WEIGHT,
 )
-_NEURONS = (NEURON, RECURRENT, RATE_NEURON, RATE_MAPPING, RATE_BLOCK)
+_NEURONS = (NEURON, NORM_NEURON, RECURRENT, RATE_NEURON, RATE_MAPPING, RATE_BLOCK)
 _LOSSES = (READOUT, SDT_LOSS, TET_LOSS, RATE_MSE_LOSS, MSE_LOSS)
 _UPDATES = (SGD_UPDATE, ADAM_UPDATE, ADAMW_UPDATE, ROUNDED_SGD_UPDATE, PROJECT)
 

@@ -1,0 +1,260 @@
+"""Batch norm, a residual and a neuron as one op that keeps its inputs and computes the rest again.
+
+The current u[t] = (x[t] - mean) a + bias + ... is written once (`Current`) and used by the forward
+pass and by the recomputation in the backward pass, so that both decide the same spikes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnx.ops.norm_neuron import BRANCHES, NORM_INPUTS, norm_attributes, step_count
+from snnx_torch.sequence import (
+    Plan,
+    added,
+    at,
+    planned,
+    prepared,
+    scan,
+    sum_to,
+    unscan,
+    wide,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """What the norm of a branch fixes besides its arrays; `repeat` as in op batch_norm."""
+
+    mode: str
+    eps: float
+    momentum: float
+    scale: float
+    copies: int
+    repeat: int
+
+    @staticmethod
+    def of(attributes: Mapping[str, Any]) -> Norm:
+        """Return it from the attributes of op batch_norm."""
+        mode, copies = attributes["mode"], attributes.get("copies", 1)
+        if mode not in ("batch", "frozen_batch", "running"):
+            raise ValueError(f"norm_neuron: mode {mode!r} is none of batch, frozen_batch, running")
+        eps, momentum = attributes.get("eps", 1e-5), attributes.get("momentum", 0.1)
+        return Norm(
+            mode, eps, momentum, attributes.get("scale", 1.0), copies, attributes["repeat"]
+        )
+
+
+def grouped(x: Tensor, copies: int) -> Tensor:
+    """Return one step [N, *S, C] as [copies, rest, C] in the wide dtype."""
+    return x.reshape(copies, -1, x.shape[-1]).to(wide(x.dtype))
+
+
+def moments(x: Tensor, copies: int) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of a sequence [T, N, *S, C], each [copies, 1, C].
+
+    The variance is that of the values less their mean, summed step by step.
+    """
+    count = x.numel() // (copies * x.shape[-1])
+    steps = [grouped(step, copies) for step in x]
+    mean = _total([step.sum(dim=1, keepdim=True) for step in steps]) / count
+    squares = [(step - mean).square().sum(dim=1, keepdim=True) for step in steps]
+    return mean, _total(squares) / count
+
+
+def _total(terms: Sequence[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+@dataclass(slots=True)
+class Branch:
+    """A sequence that is added into the current: normalised where `norm` is given."""
+
+    x: Tensor
+    norm: Norm | None
+    mean: Tensor
+    inverse: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def current(self, t: int) -> Tensor:
+        """Return what the branch adds at step t, in the wide dtype."""
+        now = at(self.x, t, wide(self.x.dtype))
+        if self.norm is None:
+            return now
+        centred = grouped(now, self.norm.copies) - self.mean
+        return (centred * self.factor + self.bias).reshape(now.shape)
+
+    @property
+    def factor(self) -> Tensor:
+        """scale weight / sqrt(var + eps), [copies, 1, C]."""
+        assert self.norm is not None
+        return self.norm.scale * self.weight * self.inverse
+
+    def gradients(self, g: list[Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return the gradients of x, weight and bias from those of what it added, by step."""
+        if self.x.shape[0] < len(g):
+            g = [_total(g)]
+        if self.norm is None:
+            return torch.stack(g).to(self.x.dtype), None, None
+        norm, shape = self.norm, g[0].shape
+        groups = [grouped(step, norm.copies) for step in g]
+        centred = [grouped(step, norm.copies) - self.mean for step in self.x]
+        total = _total([step.sum(dim=1, keepdim=True) for step in groups])
+        joint = _total(
+            [(a * b).sum(dim=1, keepdim=True) for a, b in zip(groups, centred, strict=True)]
+        )
+        if norm.mode != "running":
+            count = self.x.numel() // (norm.copies * shape[-1])
+            slope = self.inverse.square() * joint / count
+            pairs = zip(groups, centred, strict=True)
+            groups = [a - total / count - b * slope for a, b in pairs]
+        g_x = torch.stack([(self.factor * step).reshape(shape) for step in groups])
+        g_weight = (norm.scale * self.inverse * joint).sum(dim=(0, 1))
+        return g_x.to(self.x.dtype), g_weight, total.sum(dim=(0, 1))
+
+
+def _branches(
+    norms: Sequence[Norm | None], arrays: Sequence[Tensor], statistics: Sequence[Tensor]
+) -> list[Branch]:
+    """Return the branches; `arrays` are x or (x, weight, bias) of each, in turn."""
+    found, rest, stats = list[Branch](), list(arrays), list(statistics)
+    for norm in norms:
+        x = rest.pop(0)
+        if norm is None:
+            found.append(Branch(x, None, x, x, x, x))
+        else:
+            weight, bias = (rest.pop(0).to(wide(x.dtype)) for _ in range(2))
+            found.append(Branch(x, norm, stats.pop(0), stats.pop(0), weight, bias))
+    return found
+
+
+def _joint(branches: Sequence[Branch]) -> Callable[[int], Tensor]:
+    """Return u as a function of t."""
+    return lambda t: _total([branch.current(t) for branch in branches])
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """What one call fixes: the neuron's plan, T, the norm of each branch, and how many arrays."""
+
+    plan: Plan
+    steps: int
+    norms: tuple[Norm | None, ...]
+
+    def split(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Return (arrays of the branches, states, numbers)."""
+        first = sum(1 if norm is None else 3 for norm in self.norms)
+        second = first + len(self.plan.states)
+        return list(tensors[:first]), list(tensors[first:second]), list(tensors[second:])
+
+
+class NormNeuron(torch.autograd.Function):
+    """apply(fused, extra, statistics, *branch arrays, *states, *numbers) -> y, ..., *states."""
+
+    @staticmethod
+    def forward(ctx: Any, fused: Fused, extra: Any, statistics: Any, *tensors: Tensor) -> Any:
+        outputs = _forward(fused, extra, statistics, tensors)
+        ctx.fused, ctx.counts = fused, (len(statistics), extra is not None)
+        ctx.save_for_backward(*statistics, *(() if extra is None else (extra,)), *tensors)
+        if fused.plan.observe:
+            ctx.mark_non_differentiable(*outputs[1:3])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        fused, (count, masked), saved = ctx.fused, ctx.counts, ctx.saved_tensors
+        plan, statistics, tensors = fused.plan, saved[:count], saved[count + masked :]
+        extra = saved[count] if masked else None
+        arrays, states, values = fused.split(tensors)
+        branches = _branches(fused.norms, arrays, statistics)
+        current, low = _joint(branches), arrays[0].dtype
+        _, kept = scan(plan, fused.steps, current, low, extra, *states, *values)
+        numbers = dict(zip(plan.numbers, values, strict=True))
+        g_states = grads[len(grads) - len(plan.states) :]
+        g_u: list[Tensor] = []
+        sums: dict[str, Tensor] = {}
+        g_first = dict(zip(plan.states, g_states, strict=True))
+        for step in unscan(plan, fused.steps, current, kept, numbers, grads[0], g_states):
+            g_u.insert(0, step.g)
+            sums, g_first = added(sums, step.terms), step.g_state
+        found: list[Tensor | None] = []
+        for branch in branches:
+            g_x, g_weight, g_bias = branch.gradients(g_u)
+            found += [g_x] if branch.norm is None else [g_x, g_weight, g_bias]
+        g_numbers = [sum_to(sums[n], numbers[n].shape) if n in sums else None for n in plan.numbers]
+        return (None, None, None, *found, *(g_first[n] for n in plan.states), *g_numbers)
+
+
+def _forward(
+    fused: Fused, extra: Any, statistics: Sequence[Tensor], tensors: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    arrays, states, numbers = fused.split(tensors)
+    current = _joint(_branches(fused.norms, arrays, statistics))
+    low = arrays[0].dtype
+    return scan(fused.plan, fused.steps, current, low, extra, *states, *numbers, keep=False)[0]
+
+
+def norm_neuron(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Run norm, residual and neuron over time: see `snnx.ops.norm_neuron`."""
+    plan = attributes["plan"] if "plan" in attributes else planned(attributes)
+    steps = step_count(inputs, attributes)
+    norms, arrays, statistics = list[Norm | None](), list[Tensor](), list[Tensor]()
+    moved: dict[str, Tensor] = {}
+    for branch in BRANCHES:
+        x = inputs.get("residual" if branch else "x")
+        if x is None:
+            continue
+        arrays.append(x)
+        if f"{branch}weight" not in inputs:
+            norms.append(None)
+            continue
+        norm = Norm.of(norm_attributes(attributes, branch, x.shape[0], steps))
+        weight, bias, *running = (inputs[f"{branch}{name}"] for name in NORM_INPUTS)
+        arrays += [weight, bias]
+        norms.append(norm)
+        mean, inverse, new = _statistics(x.detach(), norm, [r.detach() for r in running])
+        statistics += [mean, inverse]
+        moved |= {f"{branch}{n}": a for n, a in zip(NORM_INPUTS[2:], new, strict=True)}
+    like = max((inputs[n] for n in ("x", "residual") if n in inputs), key=len)
+    states, numbers = prepared(plan, inputs, like)
+    extra = inputs.get(plan.extra) if plan.extra else None
+    fused = Fused(plan, steps, tuple(norms))
+    tensors = (*arrays, *states, *numbers)
+    if torch.is_grad_enabled():
+        found = NormNeuron.apply(fused, extra, tuple(statistics), *tensors)
+    else:
+        found = _forward(fused, extra, statistics, tensors)
+    names = ("y", *(("spike", "potential") if plan.observe else ()), *plan.states)
+    return {**dict(zip(names, found, strict=True)), **moved}
+
+
+def _statistics(
+    x: Tensor, norm: Norm, running: list[Tensor]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Return mean and 1 / sqrt(var + eps), [copies, 1, C], and the running statistics after."""
+    dtype = wide(x.dtype)
+    if norm.mode == "running":
+        mean, var = (r.to(dtype).reshape(1, 1, -1) for r in running)
+        return mean, (var + norm.eps).rsqrt(), running
+    mean, var = moments(x, norm.copies)
+    inverse = (var + norm.eps).rsqrt()
+    if norm.mode != "batch" or norm.copies > 1:
+        return mean, inverse, running
+    count = x.numel() // x.shape[-1] * norm.repeat
+    if count == 1:
+        raise ValueError(
+            "norm_neuron: one value per channel has no unbiased variance; give more samples or "
+            'steps, or use mode "running"'
+        )
+    fresh = (mean.reshape(-1), var.reshape(-1) * (count / (count - 1)))
+    keep = 1.0 - norm.momentum
+    return mean, inverse, [keep * r + norm.momentum * f for r, f in zip(running, fresh, strict=True)]
