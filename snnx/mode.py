@@ -27,7 +27,7 @@ class Mode:
 
 
 EVAL = Mode()
-NORMS = ("batch_norm", "rate_block")  # ops with statistics of the batch
+NORMS = ("batch_norm", "rate_block", "norm_neuron")  # ops with statistics of the batch
 
 
 def train_mode(program: Program) -> Mode:

@@ -11,7 +11,7 @@ import mlx.core as mx
 
 from snnx.array_layer import ArrayLayer
 from snnx.batch import check_state
-from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
+from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
 from snnx.program import Parameter, Program, Step
 from snnx_mlx import draws
 from snnx_mlx.arrays import custom_op
@@ -160,9 +160,9 @@ def _array_layer(layer: ArrayLayer, inputs: Arrays) -> mx.array:
 def _keep(step: Step, outputs: Arrays, result: Result) -> None:
     if step.states:
         result.state[step.path] = tuple(outputs[f"state.{name}"] for name, _ in step.states)
-    if step.op in NORMS:
-        for name in ("running_mean", "running_var"):
-            result.statistics[step.inputs[name]] = outputs[name]
+    for name, ref in step.inputs.items():
+        if ref in result.statistics:
+            result.statistics[ref] = outputs[name]
     for name in ("spike", "potential"):
         if name in outputs:
             result.observed[f"{step.path}.{name}"] = outputs[name]

@@ -10,7 +10,7 @@ import numpy as np
 
 from snnx import random
 from snnx.batch import check_state
-from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
+from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
 from snnx.ops import OPS
 from snnx.program import Parameter, Program, Step
 
@@ -149,9 +149,9 @@ def _draw(
 def _keep(step: Step, outputs: Mapping[str, np.ndarray], result: Result) -> None:
     if step.states:
         result.state[step.path] = tuple(outputs[f"state.{name}"] for name, _ in step.states)
-    if step.op in NORMS:
-        for name in ("running_mean", "running_var"):
-            result.statistics[step.inputs[name]] = outputs[name]
+    for name, ref in step.inputs.items():
+        if ref in result.statistics:
+            result.statistics[ref] = outputs[name]
     for name in ("spike", "potential"):
         if name in outputs:
             result.observed[f"{step.path}.{name}"] = outputs[name]

@@ -6,7 +6,7 @@ then touches tensors only, so that one graph holds the whole program.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from snnx.batch import check_state
 from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
+from snnx.passes import fuse_norm_neuron, mark_packed
 from snnx.program import Parameter, Program, Step
 from snnx.random import key_hash
 from snnx_torch import draws
@@ -42,7 +43,10 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """One step of the program, ready to run. `lowers`: inputs that are 16 bits where `low` is."""
+    """One step of the program, ready to run.
+
+    `lowers`: inputs that are 16 bits where `low` is; `frees`: edges that nothing later reads.
+    """
 
     op: str
     rule: Rule | None
@@ -56,6 +60,7 @@ class Play:
     statistics: tuple[tuple[str, str], ...]
     imposed: bool
     lowers: tuple[str, ...]
+    frees: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,12 @@ class Prepared:
     result: str
     at: str | None
     low: torch.dtype | None
+    taps: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Result:
-    """What a run returns; `observed` holds spikes and potentials that were asked for."""
+    """What a run returns; `edges` and `observed` hold what was asked for."""
 
     y: Tensor
     state: dict[str, Any]
@@ -83,12 +89,29 @@ class Result:
 
 
 def prepare(
-    program: Program, how: Run, *, at: str | None = None, low: torch.dtype | None = None
+    program: Program,
+    how: Run,
+    *,
+    at: str | None = None,
+    low: torch.dtype | None = None,
+    taps: Collection[str] = (),
+    lean: bool = False,
 ) -> Prepared:
-    """Return the program under `how`, for any number of steps."""
+    """Return the program under `how`, for any number of steps; `taps` are edges to return.
+
+    `lean` chooses the form that keeps least for the backward pass: norm, residual and neuron as one
+    step that is computed again, and spikes as bits.
+    """
+    if lean:
+        program = fuse_norm_neuron(program, keep={*taps, *(() if at is None else (at,))})
+        fires = {s.path: op_attributes(s, how, how.steps)["fire"] for s in program.spiking}
+        program = mark_packed(program, {path for path, fire in fires.items() if fire != "spike"})
     stats = {s.path for s in program.statistics}
+    steps = needed_steps(program, at)
+    last = {ref: i for i, step in enumerate(steps) for ref in step.inputs.values()}
+    lasting = {program.result, *taps}
     plays = []
-    for step in needed_steps(program, at):
+    for i, step in enumerate(steps):
         inputs = tuple((n, ref) for n, ref in step.inputs.items() if n != "analog")
         attributes = op_attributes(step, how, how.steps)
         if "neuron" in attributes:
@@ -109,11 +132,13 @@ def prepare(
                 tuple((n, ref) for n, ref in inputs if ref in stats),
                 step.path in how.imposed,
                 LOWERED.get(step.op, ()) if low is not None else (),
+                tuple(e for e in program.edges if last.get(e) == i and e not in lasting),
             )
         )
     transforms = tuple((p.path, _transform(p)) for p in program.parameters)
     dials = tuple(program.dials)
-    return Prepared(tuple(plays), transforms, dials, program.source, program.result, at, low)
+    ends = (program.source, program.result, at)
+    return Prepared(tuple(plays), transforms, dials, *ends, low, tuple(taps))
 
 
 def _transform(parameter: Parameter) -> str | None:
@@ -142,30 +167,6 @@ def learned_value(raw: Tensor, transform: str | None) -> Tensor:
     return raw.sigmoid() if transform == "logit" else raw
 
 
-def run(
-    program: Program,
-    parameters: Tensors,
-    statistics: Tensors,
-    x: Tensor,
-    state: State | None,
-    dials: Tensors,
-    index: Tensor,
-    how: Run,
-    *,
-    impose: Tensors | None = None,
-    at: str | None = None,
-    values: Tensor | None = None,
-) -> Result:
-    """Run the program on x [T or 1, N, *F]; pure: nothing is changed, nothing is kept.
-
-    `state` maps a spiking layer's path to its tuple of tensors, and "t" to the absolute time; None
-    is rest. `dials` are 0-d tensors by name, "seed", "step" and "epoch" among them. `index` [N] are
-    the samples' positions in their data set, for random draws.
-    """
-    arrays = (parameters, statistics, x, state, dials, index, how.steps)
-    return play(prepare(program, how, at=at), *arrays, impose=impose, values=values)
-
-
 def play(
     prepared: Prepared,
     parameters: Tensors,
@@ -179,7 +180,12 @@ def play(
     impose: Tensors | None = None,
     values: Tensor | None = None,
 ) -> Result:
-    """Run a prepared program for T = `steps`."""
+    """Run a prepared program on x [T or 1, N, *F] for T = `steps`; pure: nothing is changed.
+
+    `state` maps a spiking layer's path to its tuple of tensors, and "t" to the absolute time; None
+    is rest. `dials` are 0-d tensors by name, "seed", "step" and "epoch" among them. `index` [N] are
+    the samples' positions in their data set, for random draws.
+    """
     env: dict[str, Any] = {prepared.source: x}
     for path, transform in prepared.learned:
         env[path] = learned_value(parameters[path], transform)
@@ -209,10 +215,11 @@ def play(
         outputs = _outputs(item, inputs, steps, prepared.low)
         y = outputs["y"]
         env[item.output] = y if prepared.low is None else y.to(prepared.low)
-        result.edges[item.output] = env[item.output]
         _keep(item, outputs, result)
-    if prepared.at is None:
-        result.edges[prepared.source] = x
+        del inputs, outputs, y
+        for edge in item.frees:
+            del env[edge]
+    result.edges = {name: env[name] for name in prepared.taps}
     y = env[prepared.result]
     result.y = y.expand(steps, *y.shape[1:]) if y.shape[0] < steps else y
     return result
@@ -222,10 +229,10 @@ def _outputs(
     item: Play, inputs: dict[str, Any], steps: int, low: torch.dtype | None
 ) -> dict[str, Tensor]:
     attributes = item.attributes
-    if item.op in NORMS:
-        attributes = {**attributes, "repeat": steps if inputs["x"].shape[0] < steps else 1}
-    elif "plan" in attributes:
+    if "plan" in attributes:
         attributes = {**attributes, "steps": steps}
+    elif item.op in NORMS:
+        attributes = {**attributes, "repeat": steps if inputs["x"].shape[0] < steps else 1}
     if item.rule is not None:
         if low is not None:
             inputs = {n: v.to(low) if n in item.lowers else v for n, v in inputs.items()}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snnx.ops.norm_neuron import BRANCHES, NORM_INPUTS, norm_attributes, step_count
+from snnx_torch.packed import pack, scale_of, unpack
 from snnx_torch.sequence import (
     Plan,
     added,
@@ -45,9 +46,7 @@ class Norm:
         if mode not in ("batch", "frozen_batch", "running"):
             raise ValueError(f"norm_neuron: mode {mode!r} is none of batch, frozen_batch, running")
         eps, momentum = attributes.get("eps", 1e-5), attributes.get("momentum", 0.1)
-        return Norm(
-            mode, eps, momentum, attributes.get("scale", 1.0), copies, attributes["repeat"]
-        )
+        return Norm(mode, eps, momentum, attributes.get("scale", 1.0), copies, attributes["repeat"])
 
 
 def grouped(x: Tensor, copies: int) -> Tensor:
@@ -126,7 +125,8 @@ def _branches(
     norms: Sequence[Norm | None], arrays: Sequence[Tensor], statistics: Sequence[Tensor]
 ) -> list[Branch]:
     """Return the branches; `arrays` are x or (x, weight, bias) of each, in turn."""
-    found, rest, stats = list[Branch](), list(arrays), list(statistics)
+    found: list[Branch] = []
+    rest, stats = list(arrays), list(statistics)
     for norm in norms:
         x = rest.pop(0)
         if norm is None:
@@ -144,17 +144,38 @@ def _joint(branches: Sequence[Branch]) -> Callable[[int], Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """What one call fixes: the neuron's plan, T, the norm of each branch, and how many arrays."""
+    """What one call fixes: the neuron's plan, T, the norm of each branch.
+
+    `packed` is how a plain residual of spikes is scaled, where it is kept as bits; None: it is not.
+    """
 
     plan: Plan
     steps: int
     norms: tuple[Norm | None, ...]
+    packed: str | None
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Return (arrays of the branches, states, numbers)."""
         first = sum(1 if norm is None else 3 for norm in self.norms)
         second = first + len(self.plan.states)
         return list(tensors[:first]), list(tensors[first:second]), list(tensors[second:])
+
+    def kept(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], torch.Size | None]:
+        """Return what is kept of the tensors, and the shape of a residual kept as bits."""
+        if self.packed is None:
+            return list(tensors), None
+        place = sum(1 if norm is None else 3 for norm in self.norms) - 1
+        residual = tensors[place]
+        bits = [pack(residual), scale_of(residual, self.packed)]
+        return [*tensors[:place], *tensors[place + 1 :], *bits], residual.shape
+
+    def restored(self, kept: Sequence[Tensor], shape: torch.Size | None) -> list[Tensor]:
+        """Return the tensors again."""
+        if shape is None:
+            return list(kept)
+        *others, bits, scale = kept
+        place = sum(1 if norm is None else 3 for norm in self.norms) - 1
+        return [*others[:place], unpack(bits, shape, scale), *others[place:]]
 
 
 class NormNeuron(torch.autograd.Function):
@@ -164,7 +185,8 @@ class NormNeuron(torch.autograd.Function):
     def forward(ctx: Any, fused: Fused, extra: Any, statistics: Any, *tensors: Tensor) -> Any:
         outputs = _forward(fused, extra, statistics, tensors)
         ctx.fused, ctx.counts = fused, (len(statistics), extra is not None)
-        ctx.save_for_backward(*statistics, *(() if extra is None else (extra,)), *tensors)
+        kept, ctx.shape = fused.kept(tensors)
+        ctx.save_for_backward(*statistics, *(() if extra is None else (extra,)), *kept)
         if fused.plan.observe:
             ctx.mark_non_differentiable(*outputs[1:3])
         return outputs
@@ -172,7 +194,8 @@ class NormNeuron(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         fused, (count, masked), saved = ctx.fused, ctx.counts, ctx.saved_tensors
-        plan, statistics, tensors = fused.plan, saved[:count], saved[count + masked :]
+        plan, statistics = fused.plan, saved[:count]
+        tensors = fused.restored(saved[count + masked :], ctx.shape)
         extra = saved[count] if masked else None
         arrays, states, values = fused.split(tensors)
         branches = _branches(fused.norms, arrays, statistics)
@@ -207,7 +230,9 @@ def norm_neuron(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> 
     """Run norm, residual and neuron over time: see `snnx.ops.norm_neuron`."""
     plan = attributes["plan"] if "plan" in attributes else planned(attributes)
     steps = step_count(inputs, attributes)
-    norms, arrays, statistics = list[Norm | None](), list[Tensor](), list[Tensor]()
+    norms: list[Norm | None] = []
+    arrays: list[Tensor] = []
+    statistics: list[Tensor] = []
     moved: dict[str, Tensor] = {}
     for branch in BRANCHES:
         x = inputs.get("residual" if branch else "x")
@@ -224,10 +249,10 @@ def norm_neuron(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> 
         mean, inverse, new = _statistics(x.detach(), norm, [r.detach() for r in running])
         statistics += [mean, inverse]
         moved |= {f"{branch}{n}": a for n, a in zip(NORM_INPUTS[2:], new, strict=True)}
-    like = max((inputs[n] for n in ("x", "residual") if n in inputs), key=len)
-    states, numbers = prepared(plan, inputs, like)
+    states, numbers = prepared(plan, inputs, inputs["x"])
     extra = inputs.get(plan.extra) if plan.extra else None
-    fused = Fused(plan, steps, tuple(norms))
+    packed = attributes.get("residual_packed")
+    fused = Fused(plan, steps, tuple(norms), packed)
     tensors = (*arrays, *states, *numbers)
     if torch.is_grad_enabled():
         found = NormNeuron.apply(fused, extra, tuple(statistics), *tensors)
@@ -257,4 +282,8 @@ def _statistics(
         )
     fresh = (mean.reshape(-1), var.reshape(-1) * (count / (count - 1)))
     keep = 1.0 - norm.momentum
-    return mean, inverse, [keep * r + norm.momentum * f for r, f in zip(running, fresh, strict=True)]
+    return (
+        mean,
+        inverse,
+        [keep * r + norm.momentum * f for r, f in zip(running, fresh, strict=True)],
+    )

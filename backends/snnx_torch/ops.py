@@ -16,6 +16,7 @@ from torch import Tensor
 
 from snnx_torch import losses
 from snnx_torch.norm_neuron import norm_neuron
+from snnx_torch.packed import PackedConv2d, PackedLinear, scale_of
 from snnx_torch.quantize import quantized
 from snnx_torch.rate_block import rate_block
 from snnx_torch.rates import rate_mapping, rate_neuron
@@ -53,21 +54,26 @@ def quantize_weight(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]
 
 
 def conv2d(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
-    x = inputs["x"]
-    y = F.conv2d(
-        images(x),
-        quantized(inputs["weight"], attributes.get("bits")),
-        inputs.get("bias"),
-        stride=attributes.get("stride", 1),
-        padding=attributes.get("padding", 0),
-        groups=attributes.get("groups", 1),
-    )
+    x, bias = inputs["x"], inputs.get("bias")
+    weight = quantized(inputs["weight"], attributes.get("bits"))
+    stride, padding = attributes.get("stride", 1), attributes.get("padding", 0)
+    groups = attributes.get("groups", 1)
+    share = attributes.get("packed")
+    if share is not None and torch.is_grad_enabled():
+        scale = scale_of(x.detach(), share)
+        y = PackedConv2d.apply(images(x), weight, bias, scale, stride, padding, groups)
+    else:
+        y = F.conv2d(images(x), weight, bias, stride, padding, 1, groups)
     return {"y": sequence_of(y, x.shape[:-3])}
 
 
 def linear(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
+    x, bias = inputs["x"], inputs.get("bias")
     weight = quantized(inputs["weight"], attributes.get("bits"))
-    return {"y": F.linear(inputs["x"], weight, inputs.get("bias"))}
+    share = attributes.get("packed")
+    if share is not None and torch.is_grad_enabled():
+        return {"y": PackedLinear.apply(x, weight, bias, scale_of(x.detach(), share))}
+    return {"y": F.linear(x, weight, bias)}
 
 
 class AvgPool(torch.autograd.Function):

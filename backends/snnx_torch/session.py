@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,6 +162,7 @@ class TorchSession:
         copies: int = 1,
         at: str | None = None,
         values: np.ndarray | None = None,
+        taps: Collection[str] = (),
     ) -> tuple[core.Result, dict[str, Tensor]]:
         net = self.net
         tensors, total = self._batch(batch, steps)
@@ -170,7 +171,7 @@ class TorchSession:
             x = x.repeat(1, copies, *[1] * (x.dim() - 2))
         how = Run(mode, total, copies, frozenset(impose or ()), observed)
         out = core.play(
-            core.prepare(net.program, how, at=at, low=net.low),
+            core.prepare(net.program, how, at=at, low=net.low, taps=taps),
             parameters,
             net.statistics(),
             x,
@@ -248,7 +249,8 @@ class TorchSession:
         check_names(self.net.program, taps=taps, impose=impose, state=state)
         observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ENDS))
         with algorithms(self.deterministic), torch.no_grad():
-            options = {"impose": impose, "observed": observed, "state": state}
+            edges = [t for t in taps if not t.endswith(ENDS)]
+            options = {"impose": impose, "observed": observed, "state": state, "taps": edges}
             out, _ = self._run(
                 batch, dials, mode or EVAL, steps, parameters=self.parameters, **options
             )

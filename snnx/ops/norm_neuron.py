@@ -65,7 +65,8 @@ def step_count(inputs: Arrays, attributes: Attributes) -> int:
 
 def _current(xp: Any, inputs: Arrays, attrs: Attributes) -> tuple[Array, dict[str, Array]]:
     """Return u, of one step where all that is added is static, and the running statistics."""
-    steps, moved = step_count(inputs, attrs), dict[str, Array]()
+    steps = step_count(inputs, attrs)
+    moved: dict[str, Array] = {}
     terms = []
     for branch in BRANCHES:
         given = norm_inputs(inputs, branch)
