@@ -221,8 +221,13 @@ class Backend(Protocol):
         *,
         device: str | None = None,
         precision: str = "fp32",
+        lean: bool | None = None,
     ) -> Any:
-        """Return a native module that holds the parameters by path and runs the program."""
+        """Return a native module that holds the parameters by path and runs the program.
+
+        lean True keeps least for the backward pass: norms, residuals and neurons are computed again
+        and spikes are kept as bits (`snnx.passes`); None leaves the choice to the backend.
+        """
         ...
 
     def session(

@@ -42,8 +42,12 @@ def build(
     seed: int = 0,
     device: str | None = None,
     precision: str = "fp32",
+    lean: bool | None = None,
 ) -> Any:
     """Return a native module (torch.nn.Module, mlx.nn.Module or the NumPy network) of the model.
+
+    lean True trains in less memory: what norms and neurons compute is computed again in the
+    backward pass, and spikes are kept as bits. None leaves that to the backend.
 
     Raises: TypeError, ValueError, ShapeError for a model that does not fit together, with the place
     in the tree; BackendError for a backend, device or precision that is not to be had.
@@ -51,4 +55,4 @@ def build(
     program = flatten(model)
     chosen = load_backend(backend)
     values = initial_parameters(program, seed)
-    return chosen.build(program, values, device=device, precision=precision)
+    return chosen.build(program, values, device=device, precision=precision, lean=lean)

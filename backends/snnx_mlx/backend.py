@@ -145,13 +145,18 @@ class MlxBackend:
         *,
         device: str | None = None,
         precision: str = "fp32",
+        lean: bool | None = None,
     ) -> Net:
-        """Return the network as an mlx.nn.Module, its precision proved on the device."""
+        """Return the network as an mlx.nn.Module, its precision proved on the device.
+
+        lean None is True on devices other than the CPU, whose time it would cost.
+        """
         if precision not in self.precisions:
             raise BackendError(f"mlx: precision is one of {self.precisions}, not {precision!r}")
         place = find_device(device)
         require_precision(precision, place)
-        return Net(program, parameters, place, precision)
+        chosen = place.type != mx.cpu if lean is None else lean
+        return Net(program, parameters, place, precision, chosen)
 
     def session(
         self,

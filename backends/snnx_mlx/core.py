@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import mlx.core as mx
 from snnx.array_layer import ArrayLayer
 from snnx.batch import check_state
 from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
+from snnx.passes import fuse_norm_neuron, mark_packed
 from snnx.program import Parameter, Program, Step
 from snnx_mlx import draws
 from snnx_mlx.arrays import custom_op
@@ -56,14 +57,22 @@ def run(
     at: str | None = None,
     values: mx.array | None = None,
     precision: str = "fp32",
+    lean: bool = False,
+    taps: Collection[str] = (),
 ) -> Result:
     """Run the program on x [T or 1, N, *F]; pure, so that it may stand inside grad and compile.
 
     `state` maps a spiking layer's path to its tuple of arrays, and "t" to the absolute time; None
     is rest. `dials` are 0-d arrays: float32, and uint32 for seed, step and epoch. `index` [N],
     uint32, are the samples' positions in their data set. Under precision "bf16" convolutions,
-    linear maps and the activations after them are bfloat16; all else is float32.
+    linear maps and the activations after them are bfloat16; all else is float32. `taps` are edges
+    to return. `lean` chooses the form that keeps least for the backward pass: norm, residual and
+    neuron as one step that is computed again, and spikes as bits.
     """
+    if lean:
+        program = fuse_norm_neuron(program, keep={*taps, *(() if at is None else (at,))})
+        fires = {s.path: op_attributes(s, how, how.steps)["fire"] for s in program.spiking}
+        program = mark_packed(program, {path for path, fire in fires.items() if fire != "spike"})
     env: dict[str, Any] = {program.source: x}
     env |= {p.path: learned_value(p, parameters[p.path]) for p in program.parameters}
     env |= {f"dial.{name}": dials[name] for name in program.dials}
@@ -99,7 +108,7 @@ def run(
             outputs = RULES[step.op](inputs, attributes)
         env[step.output] = outputs["y"]
         _keep(step, outputs, result)
-    result.edges = {name: env[name] for name in program.edges if name in env}
+    result.edges = {name: env[name] for name in taps}
     y = env[program.result].astype(mx.float32)
     result.y = mx.broadcast_to(y, (how.steps, *y.shape[1:])) if y.shape[0] < how.steps else y
     return result

@@ -55,9 +55,10 @@ class Net(nn.Module):
         parameters: Mapping[str, np.ndarray],
         device: mx.Device,
         precision: str,
+        lean: bool = False,
     ) -> None:
         super().__init__()
-        self.program, self.device, self.precision = program, device, precision
+        self.program, self.device, self.precision, self.lean = program, device, precision, lean
         with mx.stream(device):
             values = {k: to_mlx(v) for k, v in parameters.items()}
             start = {k: to_mlx(v) for k, v in initial_statistics(program).items()}
@@ -140,6 +141,7 @@ class Net(nn.Module):
                 order,
                 Run(mode, total),
                 precision=self.precision,
+                lean=self.lean,
             )
             if self.training:
                 self.assign({}, out.statistics)

@@ -13,8 +13,19 @@ from typing import Any
 
 import mlx.core as mx
 
-from snnx_mlx import losses, norm, pooling, rate_block, rates, recurrent, sequence, updates
+from snnx_mlx import (
+    losses,
+    norm,
+    norm_neuron,
+    pooling,
+    rate_block,
+    rates,
+    recurrent,
+    sequence,
+    updates,
+)
 from snnx_mlx.arrays import custom_op, nested_sum
+from snnx_mlx.packed import packed_product
 from snnx_mlx.quantize import quantized
 
 Arrays = Mapping[str, mx.array]
@@ -45,13 +56,20 @@ def conv2d(inputs: Arrays, attributes: Attributes) -> Outputs:
     x, weight = inputs["x"], quantized(inputs["weight"], attributes.get("bits"))
     image = x.reshape(-1, *x.shape[-3:])
     stride, padding = attributes.get("stride", 1), attributes.get("padding", 0)
-    y = mx.conv2d(image, weight, stride, padding, groups=attributes.get("groups", 1))
+    groups, share = attributes.get("groups", 1), attributes.get("packed")
+    if share is None:
+        y = mx.conv2d(image, weight, stride, padding, groups=groups)
+    else:
+        y = packed_product(share, "conv2d", stride, padding, groups)(image, weight)[0]
     return _biased(y.reshape(*x.shape[:-3], *y.shape[1:]), inputs)
 
 
 def linear(inputs: Arrays, attributes: Attributes) -> Outputs:
     """Multiply the last axis by weight [O, I]."""
     weight = quantized(inputs["weight"], attributes.get("bits"))
+    share = attributes.get("packed")
+    if share is not None:
+        return _biased(packed_product(share, "linear")(inputs["x"], weight)[0], inputs)
     return _biased(mx.matmul(inputs["x"], weight.T), inputs)
 
 
@@ -97,6 +115,7 @@ RULES: dict[str, Rule] = {
     "add": add,
     "dropout": dropout,
     "neuron": sequence.neuron,
+    "norm_neuron": norm_neuron.norm_neuron,
     "recurrent": recurrent.recurrent,
     "rate_neuron": rates.rate_neuron,
     "rate_mapping": rates.rate_mapping,

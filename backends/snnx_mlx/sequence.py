@@ -21,6 +21,7 @@ from snnx_mlx.arrays import custom_op, sum_to
 
 Arrays = Mapping[str, mx.array]
 Attributes = Mapping[str, Any]
+Rows = dict[str, list[mx.array]]
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
@@ -152,10 +153,23 @@ class Scan:
     def forward(self, *inputs: mx.array) -> tuple[mx.array, ...]:
         """Run the list of the step over time."""
         given = self._named(inputs)
+        dtype = given["x"].dtype
+        rows, state, before = self._walk(given)
+        found = [mx.stack(rows[n]) for n in self.sequences]
+        found[0] = found[0].astype(dtype)
+        kept = [mx.stack(before[n]) for n in self.state_names]
+        rounded = dtype != mx.float32 and not self.hard
+        if rounded or not self.trace.emits_spike:
+            spikes = mx.stack(rows["spike"])
+            kept.append(spikes.astype(dtype) if self.hard else spikes)
+        return (*found, *state.values(), *kept)
+
+    def _walk(self, given: Arrays) -> tuple[Rows, dict[str, mx.array], Rows]:
+        """Return the sequences with "spike", the final states, and the states before each step."""
         numbers = {n: a for n, a in given.items() if n.startswith("p.")}
         state = {n: given[n] for n in self.state_names}
-        rows: dict[str, list[mx.array]] = {n: [] for n in (*self.sequences, "spike")}
-        before: dict[str, list[mx.array]] = {n: [] for n in state}
+        rows: Rows = {n: [] for n in (*self.sequences, "spike")}
+        before: Rows = {n: [] for n in state}
         for t in range(self.steps):
             drive = self._drive(given, state, self._at(given, t))
             values = {**numbers, **state, "x": drive}
@@ -166,15 +180,7 @@ class Scan:
             for name, row in before.items():
                 row.append(state[name])
             state = self._carry(state, out, drive)
-        dtype = given["x"].dtype
-        found = [mx.stack(rows[n]) for n in self.sequences]
-        found[0] = found[0].astype(dtype)
-        kept = [mx.stack(before[n]) for n in self.state_names]
-        rounded = dtype != mx.float32 and not self.hard
-        if rounded or not self.trace.emits_spike:
-            spikes = mx.stack(rows["spike"])
-            kept.append(spikes.astype(dtype) if self.hard else spikes)
-        return (*found, *state.values(), *kept)
+        return rows, state, before
 
     def _split(
         self, cotangents: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
@@ -195,8 +201,20 @@ class Scan:
     ) -> tuple[mx.array, ...]:
         """Run the reverse list from the last step to the first."""
         given = self._named(inputs)
-        numbers = {n: a for n, a in given.items() if n.startswith("p.")}
         g_y, g_state, before, spikes = self._split(cotangents, outputs)
+        rows, g_state, sums = self._rewind(given, g_y, g_state, before, spikes)
+        return self._gradients(given, mx.stack(rows), g_state, sums)
+
+    def _rewind(
+        self,
+        given: Arrays,
+        g_y: mx.array,
+        g_state: dict[str, mx.array],
+        before: Mapping[str, Any],
+        spikes: Any,
+    ) -> tuple[list[mx.array], dict[str, mx.array], dict[str, mx.array]]:
+        """Return g of x at every step, of the first states, and of learned numbers, not summed."""
+        numbers = {n: a for n, a in given.items() if n.startswith("p.")}
         rows: list[mx.array] = []
         sums: dict[str, mx.array] = {}
         for t in reversed(range(self.steps)):
@@ -213,7 +231,7 @@ class Scan:
                 terms[name] = full(out[f"g.{name}"], drive)
             sums = {n: sums[n] + g if n in sums else g for n, g in terms.items()}
         rows.reverse()
-        return self._gradients(given, mx.stack(rows), g_state, sums)
+        return rows, g_state, sums
 
     def _into_output(self, g_y: mx.array, g_state: Arrays) -> mx.array:
         """Return the gradient of the neuron's output, with what comes through its feedback."""

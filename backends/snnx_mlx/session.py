@@ -202,6 +202,7 @@ class MlxSession:
                 dials=self._dials(dials),
                 impose=_floats(impose),
                 state=_state_in(state),
+                taps=[t for t in taps if not t.endswith(ends)],
             )
             found = {t: out.observed[t] if t.endswith(ends) else out.edges[t] for t in taps}
             return Forward(

@@ -30,7 +30,7 @@ class TrainStep:
         self, net: Net, objective: Objective, optim: Optim, chunk: int | None = None
     ) -> None:
         self.chunk = chunk
-        self.program, self.precision = net.program, net.precision
+        self.program, self.precision, self.lean = net.program, net.precision, net.lean
         self.objective, self.optim = objective, optim
         self.known = dial_values(net.program, optim)
         self.dials = DialBuffer(self.known)
@@ -43,7 +43,7 @@ class TrainStep:
         if how.copies > 1:
             x = mx.tile(x, (1, how.copies, *[1] * (x.ndim - 2)))
         state, dials, index = more.pop("state", None), more.pop("dials"), batch["index"]
-        more["precision"] = self.precision
+        more |= {"precision": self.precision, "lean": self.lean}
         return core.run(self.program, parameters, statistics, x, state, dials, index, how, **more)
 
     def losses(self, batch: Tree, y: mx.array) -> mx.array:

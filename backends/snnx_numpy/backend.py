@@ -69,8 +69,11 @@ class NumpyBackend:
         *,
         device: str | None = None,
         precision: str = "fp32",
+        lean: bool | None = None,
     ) -> Net:
-        """Return the network; "fp64" is the oracle."""
+        """Return the network; "fp64" is the oracle. It keeps everything, so lean is refused."""
+        if lean:
+            raise BackendError("the numpy backend keeps all that it computes; give lean=False")
         if device not in (None, "cpu"):
             raise BackendError(f"the numpy backend runs on cpu, not {device!r}")
         if precision not in self.precisions:

@@ -131,14 +131,19 @@ class TorchBackend:
         *,
         device: str | None = None,
         precision: str = "fp32",
+        lean: bool | None = None,
     ) -> Net:
-        """Return the network as a torch.nn.Module; see `precision` for what is proven."""
+        """Return the network as a torch.nn.Module; see `precision` for what is proven.
+
+        lean None is True on devices other than the CPU, whose time it would cost.
+        """
         missing = sorted({s.op for s in program.steps} - set(RULES) - {"array_layer"})
         if missing:
             raise BackendError(f"torch: no rule for the ops {missing}; known are {sorted(OPS)}")
         where = device_of(device)
         dtype, low = set_precision(precision, where)
-        return Net(program, parameters, where, dtype, low)
+        chosen = where.type != "cpu" if lean is None else lean
+        return Net(program, parameters, where, dtype, low, chosen)
 
     def session(
         self,

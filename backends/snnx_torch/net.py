@@ -53,12 +53,13 @@ class Net(nn.Module):
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         low: torch.dtype | None = None,
+        lean: bool = False,
     ) -> None:
         super().__init__()
-        self.program, self.dtype, self.low = program, dtype, low
+        self.program, self.dtype, self.low, self.lean = program, dtype, low, lean
         self.dial_names = tuple(program.dials)
-        self._train = core.prepare(program, Run(train_mode(program), 1), low=low)
-        self._eval = core.prepare(program, Run(EVAL, 1), low=low)
+        self._train = core.prepare(program, Run(train_mode(program), 1), low=low, lean=lean)
+        self._eval = core.prepare(program, Run(EVAL, 1), low=low, lean=lean)
         tensors = parameters_in(program, parameters, dtype, device)
         stats = initial_statistics(program)
         buffers = {k: to_tensor(v, dtype, device) for k, v in stats.items()}

@@ -94,9 +94,7 @@ class PackedLinear(torch.autograd.Function):
     """apply(x, weight, bias or None, scale) -> y; x [..., I], weight [O, I]."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor) -> Tensor:
         ctx.shape, ctx.biased = x.shape, bias is not None
         ctx.save_for_backward(pack(x), weight, scale)
         return F.linear(x, weight, bias)

@@ -116,7 +116,9 @@ class TorchSession:
 
     def _made(self, mode: Mode, totals: tuple[int, ...]) -> Callable[..., Any]:
         """Return the step of micro-batches of these numbers of steps, compiled if wanted."""
-        prepared = core.prepare(self.net.program, Run(mode, 1), low=self.net.low)
+        prepared = core.prepare(
+            self.net.program, Run(mode, 1), low=self.net.low, lean=self.net.lean
+        )
         update = self.update
 
         def step(*arrays: Any) -> Any:
@@ -171,7 +173,7 @@ class TorchSession:
             x = x.repeat(1, copies, *[1] * (x.dim() - 2))
         how = Run(mode, total, copies, frozenset(impose or ()), observed)
         out = core.play(
-            core.prepare(net.program, how, at=at, low=net.low, taps=taps),
+            core.prepare(net.program, how, at=at, low=net.low, taps=taps, lean=net.lean),
             parameters,
             net.statistics(),
             x,

@@ -68,8 +68,9 @@ def run_case(backend: Backend, op: Op, sample: Sample, dtype: str, case: Case) -
     given = {n: round_to(g, dtype) for n, g in given.items()}
     near, keep = near_threshold(op, inputs, sample), None
     if near is not None:
-        given = {n: np.where(near, 0.0, g) for n, g in given.items()}
-        keep = dict.fromkeys(("x", "y", *(k for k in wanted if k.startswith("state."))), ~near)
+        own = [k for k in wanted if k.startswith("state.")]
+        given |= {n: np.where(near, 0.0, given[n]) for n in given if n in ("y", *own)}
+        keep = dict.fromkeys(("x", "y", *own), ~near)
     found = Comparison(f"{backend.name} {op.name} {sample.name} {dtype}", reproduce(case))
     tolerance = op.tolerance[dtype]
     exact = sample.kind != "random"

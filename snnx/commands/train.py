@@ -47,6 +47,7 @@ RESUMABLE = {
     "device",
     "precision",
     "compile",
+    "lean",
     "deterministic",
     "data.name",
     "name",
@@ -199,11 +200,11 @@ def _resolved(request: Request, folder: RunDir | None, before: Checkpoint | None
             f"{folder.path}: was made by snnx.fit, not by a recipe; go on there: snnx.fit(..., "
             f"resume={str(folder.path)!r})"
         )
-    # a limit of steps is one of the old call; device and compile are those of the old backend
+    # a limit of steps is one of the old call; device, compile and lean are those of the old backend
     old = {k: v for k, v in old.items() if k != "max_steps" and v is not None}
     moved = any("backend" in values for values, _ in changes)
     base: Layer = (without_none(old), f"run {folder.path}")
-    reset: Layer = ({"device": "auto", "compile": "auto"}, "other backend")
+    reset: Layer = ({"device": "auto", "compile": "auto", "lean": "auto"}, "other backend")
     resolved = resolve([base, *([reset] if moved else []), *changes])
     changed = changed_keys(resolve([base]).values, resolved.values)
     refused = [k for k in changed if k not in RESUMABLE]

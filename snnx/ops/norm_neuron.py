@@ -28,7 +28,7 @@ import numpy as np
 from snnx.neurons import IF, LIF
 from snnx.ops import batch_norm, neuron
 from snnx.ops._cases import bits, dyadic, generator
-from snnx.ops._neuron_cases import MARGIN, Adaptive, draw_numbers, edges
+from snnx.ops._neuron_cases import HALF, MARGIN, Adaptive, draw_numbers, edges
 from snnx.ops._op import Array, Arrays, Attributes, Op, Sample, Tolerance
 from snnx.scalars import Learned
 from snnx.surrogate import ArcTan, Dspike, Rectangular, Sigmoid, Triangular
@@ -209,7 +209,7 @@ def samples() -> Iterator[Sample]:
         ("learned", learned, {"states": True}),
         ("learned-mixed", learned, {"fire": "mixed", "residual": "plain"}),
         ("smooth", LIF(surrogate=Sigmoid(0.5)), {"fire": "smooth", "residual": "norm"}),
-        ("imposed", LIF(surrogate=Dspike(3.0)), {"fire": "imposed"}),
+        ("imposed", LIF(surrogate=Dspike(3.0)), {"fire": "imposed", "dtypes": HALF}),
         ("adaptive", Adaptive(surrogate=ArcTan(2.0)), {"states": True}),
         ("one-step", lif, {"shape": (1, 4, 5)}),
     ]

@@ -78,6 +78,7 @@ def fit(
     device: str | None = None,
     precision: str = "fp32",
     compile: bool | None = None,
+    lean: bool | None = None,
     deterministic: bool = False,
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -123,6 +124,7 @@ def fit(
         device=device,
         precision=precision,
         compile=compile,
+        lean=lean,
         deterministic=deterministic,
     )
     began = time.monotonic()

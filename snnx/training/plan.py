@@ -62,7 +62,7 @@ class Plan:
     steps is T for static data. `schedule` sets every learning-rate dial of `optim` from its initial
     value. With `stages`, steps and epochs are the last stage's T and the sum of their epochs, and
     schedules are theirs. `chunk` trains and evaluates T in chunks of that many steps
-    (`snnx.chunks`). device and compile None leave the choice to the backend. A checkpoint is
+    (`snnx.chunks`). device, compile and lean None leave the choice to the backend. A checkpoint is
     written after every epoch, and within one every `checkpoint_steps` optimiser steps. `config` is
     kept in checkpoints. model and optim are what the methods made of them (`snnx.methods.method`).
     """
@@ -83,6 +83,7 @@ class Plan:
     device: str | None = None
     precision: str = "fp32"
     compile: bool | None = None
+    lean: bool | None = None
     deterministic: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()

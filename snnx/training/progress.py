@@ -122,7 +122,8 @@ def open_session(plan: Plan, program: Program) -> tuple[Backend, Session]:
     """Return the backend and a session of the plan with its initial weights."""
     backend = load_backend(plan.backend)
     values = initial_parameters(program, plan.seed)
-    net = backend.build(program, values, device=plan.device, precision=plan.precision)
+    options = {"device": plan.device, "precision": plan.precision, "lean": plan.lean}
+    net = backend.build(program, values, **options)
     session = backend.session(
         net,
         plan.objective,

@@ -57,6 +57,7 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             device=None if values["device"] == "auto" else values["device"],
             precision=values["precision"],
             compile=None if values["compile"] == "auto" else values["compile"],
+            lean=None if values["lean"] == "auto" else values["lean"],
             deterministic=values["deterministic"],
             chunk=values.get("chunk"),
             config=values,

@@ -1,0 +1,200 @@
+"""Batch norm, a residual and a neuron as one op that keeps its inputs and computes the rest again.
+
+The current u[t] = (x[t] - mean) a + bias + ... is written once (`FusedScan._at`) and used by the
+forward pass and by the recomputation in the backward pass, so that both decide the same spikes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import mlx.core as mx
+
+from snnx.ops.norm_neuron import BRANCHES, STATISTICS, norm_attributes, step_count
+from snnx_mlx.arrays import custom_op, nested_sum, sum_to
+from snnx_mlx.norm import moved
+from snnx_mlx.packed import pack, scale_of, unpack
+from snnx_mlx.sequence import Scan
+
+Arrays = Mapping[str, mx.array]
+Attributes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What a branch fixes: its input's name, the names' prefix, its norm (mode None: none).
+
+    `packed` tells how a plain residual of spikes is scaled, where it is kept as bits.
+    """
+
+    name: str
+    prefix: str
+    mode: str | None = None
+    eps: float = 1e-5
+    scale: float = 1.0
+    copies: int = 1
+    packed: str | None = None
+
+
+def _groups(x: mx.array, copies: int) -> mx.array:
+    """Return [T, N, *S, C] as [T, copies, N', *S, C] in float32."""
+    return x.astype(mx.float32).reshape(x.shape[0], copies, -1, *x.shape[2:])
+
+
+def _sum(x: mx.array) -> mx.array:
+    """Sum all but the copies' axis and the channels, one axis after another."""
+    for axis in (*reversed(range(2, x.ndim - 1)), 0):
+        x = mx.sum(x, axis=axis, keepdims=True)
+    return x
+
+
+def _count(x: mx.array, copies: int) -> int:
+    return x.size // (copies * x.shape[-1])
+
+
+class FusedScan(Scan):
+    """A scan whose input is a sum of branches; of all sequences it keeps those of the branches."""
+
+    branches: tuple[Branch, ...] = ()
+
+    def joint(self, *inputs: mx.array) -> tuple[mx.array, ...]:
+        """Return what the scan gives, then of each branch mean and variance, or words and scale."""
+        given = self._named(inputs)
+        extra: list[mx.array] = []
+        for branch in self.branches:
+            x = given[branch.name]
+            if branch.mode is not None:
+                extra += self._moments(branch, given)
+            elif branch.packed is not None:
+                extra += [pack(x), scale_of(x, branch.packed)]
+        rows, state, _ = self._walk(self._restored(given, extra))
+        found = [mx.stack(rows[n]) for n in self.sequences]
+        found[0] = found[0].astype(given["x"].dtype)
+        return (*found, *state.values(), *extra)
+
+    def pull(self, inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+        """Compute the scan again and run its reverse, then that of every branch."""
+        first = len(self.sequences)
+        last = first + len(self.state_names)
+        given = self._restored(self._named(inputs), list(outputs[last:]))
+        rows, _, before = self._walk(given)
+        g_state = dict(zip(self.state_names, cotangents[first:last], strict=True))
+        g, g_state, sums = self._rewind(given, cotangents[0], g_state, before, rows["spike"])
+        found = {**g_state, **sums}
+        for branch in self.branches:
+            found |= self._branch_gradients(branch, given, mx.stack(g))
+        return tuple(
+            sum_to(found[n], a.shape) if n in found else mx.zeros_like(a)
+            for n, a in zip(self.names, inputs, strict=True)
+        )
+
+    def _moments(self, branch: Branch, given: Arrays) -> list[mx.array]:
+        """Return the mean and variance that normalise: the batch's, or the running ones."""
+        if branch.mode == "running":
+            return [given[f"{branch.prefix}{n}"].astype(mx.float32) for n in STATISTICS]
+        x = _groups(given[branch.name], branch.copies)
+        mean = _sum(x) / _count(x, branch.copies)
+        centred = x - mean
+        return [mean, _sum(centred * centred) / _count(x, branch.copies)]
+
+    def _restored(self, given: Arrays, extra: list[mx.array]) -> dict[str, mx.array]:
+        """Return the inputs with what `_at` needs of each branch, from the further outputs."""
+        found, rest = dict(given), list(extra)
+        for branch in self.branches:
+            if branch.mode is not None:
+                mean, var = rest.pop(0), rest.pop(0)
+                inverse = 1.0 / mx.sqrt(var + branch.eps)
+                weight = given[f"{branch.prefix}weight"].astype(mx.float32)
+                found[f"{branch.prefix}mean"] = mean
+                found[f"{branch.prefix}inverse"] = inverse
+                found[f"{branch.prefix}factor"] = branch.scale * weight * inverse
+            elif branch.packed is not None:
+                words, scale = rest.pop(0), rest.pop(0)
+                found[branch.name] = unpack(words, given[branch.name].shape, scale)
+        return found
+
+    def _at(self, given: Arrays, t: int) -> mx.array:
+        terms = []
+        for branch in self.branches:
+            x, prefix = given[branch.name], branch.prefix
+            x = x[t : t + 1] if x.shape[0] > 1 else x
+            if branch.mode is None:
+                terms.append(x[0].astype(mx.float32))
+                continue
+            centred = _groups(x, branch.copies) - given[f"{prefix}mean"]
+            bias = given[f"{prefix}bias"].astype(mx.float32)
+            terms.append((centred * given[f"{prefix}factor"] + bias).reshape(x.shape[1:]))
+        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+    def _branch_gradients(
+        self, branch: Branch, given: Arrays, g_u: mx.array
+    ) -> dict[str, mx.array]:
+        x, prefix = given[branch.name], branch.prefix
+        g = mx.sum(g_u, axis=0, keepdims=True) if x.shape[0] < g_u.shape[0] else g_u
+        if branch.mode is None:
+            return {branch.name: g}
+        inverse = given[f"{prefix}inverse"]
+        wide = _groups(g, branch.copies)
+        centred = _groups(x, branch.copies) - given[f"{prefix}mean"]
+        total, joint = _sum(wide), _sum(wide * centred)
+        if branch.mode != "running":
+            count = _count(x, branch.copies)
+            wide = wide - total / count - centred * (inverse * inverse * joint / count)
+        g_weight = branch.scale * inverse * joint
+        return {
+            branch.name: (given[f"{prefix}factor"] * wide).reshape(x.shape),
+            f"{prefix}weight": nested_sum(g_weight, g_weight.ndim - 1),
+            f"{prefix}bias": nested_sum(total, total.ndim - 1),
+        }
+
+
+@lru_cache(maxsize=1024)
+def _fused(
+    unit: Any,
+    fire: Any,
+    observe: bool,
+    steps: int,
+    names: tuple[str, ...],
+    branches: tuple[Branch, ...],
+) -> tuple[Any, FusedScan]:
+    scan = FusedScan(unit, fire, observe, steps, names, {})
+    scan.branches = branches
+    return custom_op(scan.joint, scan.pull), scan
+
+
+def _branch(prefix: str, inputs: Arrays, attributes: Attributes, steps: int) -> Branch:
+    name = "residual" if prefix else "x"
+    if f"{prefix}weight" not in inputs:
+        return Branch(name, prefix, packed=attributes.get("residual_packed"))
+    own = norm_attributes(attributes, prefix, inputs[name].shape[0], steps)
+    mode, copies = own["mode"], own.get("copies", 1)
+    if mode not in ("batch", "frozen_batch", "running"):
+        raise ValueError(f"norm_neuron: mode {mode!r} is none of batch, frozen_batch, running")
+    return Branch(name, prefix, mode, own.get("eps", 1e-5), own.get("scale", 1.0), copies)
+
+
+def norm_neuron(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
+    """Run norm, residual and neuron over time: see `snnx.ops.norm_neuron`."""
+    steps, unit = step_count(inputs, attributes), attributes["neuron"]
+    present = [p for p in BRANCHES if ("residual" if p else "x") in inputs]
+    branches = tuple(_branch(p, inputs, attributes, steps) for p in present)
+    x, states = inputs["x"], unit.trace().states
+    given = {f"state.{s}": mx.zeros(x.shape[1:], mx.float32) for s in states} | dict(inputs)
+    fire, observe = attributes.get("fire", "spike"), bool(attributes.get("observe", False))
+    op, scan = _fused(unit, fire, observe, steps, tuple(given), branches)
+    rest = list(op(*given.values()))
+    names = (*scan.sequences, *scan.state_names)
+    found = {name: rest.pop(0) for name in names}
+    for branch in branches:
+        if branch.mode is None:  # a plain residual is the last branch
+            break
+        first, second = rest.pop(0), rest.pop(0)
+        running = [inputs[f"{branch.prefix}{n}"].astype(mx.float32) for n in STATISTICS]
+        if branch.mode == "batch" and branch.copies == 1:
+            own = norm_attributes(attributes, branch.prefix, inputs[branch.name].shape[0], steps)
+            running = moved(inputs[branch.name], first, second, running, own)
+        found |= {f"{branch.prefix}{n}": a for n, a in zip(STATISTICS, running, strict=True)}
+    return found
