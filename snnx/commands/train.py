@@ -50,6 +50,8 @@ RESUMABLE = {
     "lean",
     "deterministic",
     "data.name",
+    "data.workers",
+    "data.prefetch",
     "name",
 }
 

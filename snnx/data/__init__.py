@@ -23,6 +23,7 @@ from snnx.data.registry import verify as verify
 from snnx.data.registry import where as where
 from snnx.data.saccade import Saccade as Saccade
 from snnx.data.saccade import saccade as saccade
+from snnx.data.streamed import Streamed as Streamed
 
 __all__ = [
     "DATASETS",
@@ -36,6 +37,7 @@ __all__ = [
     "Lazy",
     "Saccade",
     "Source",
+    "Streamed",
     "augmentation",
     "digits",
     "from_npz",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +17,10 @@ from snnx.random import permutation
 HELD_OUT = "validation"  # what the name of a data set whose test split is held out ends in
 
 
-@dataclass(frozen=True, eq=False)
-class Augmented:
-    """A data set whose samples are what an augmentation makes of the stored ones.
+class Wrapped:
+    """A data set around another, whose name, shapes and identity are those of the other."""
 
-    Training samples are drawn anew every epoch; those of the test split get the test part. Whoever
-    asks for a batch gets them so: training, evaluation, and what a method measures. `hash` and
-    `id` are those of the stored data; the recipe names the augmentation.
-    """
-
-    base: Stored
-    augmentation: Augmentation
-    full_scale: float = 1.0
+    base: Any
 
     @property
     def name(self) -> str:
@@ -77,6 +70,20 @@ class Augmented:
     def size(self, split: Split) -> int:
         """The number of samples in a split."""
         return self.base.size(split)
+
+
+@dataclass(frozen=True, eq=False)
+class Augmented(Wrapped):
+    """A data set whose samples are what an augmentation makes of the stored ones.
+
+    Training samples are drawn anew every epoch; those of the test split get the test part. Whoever
+    asks for a batch gets them so: training, evaluation, and what a method measures. `hash` and
+    `id` are those of the stored data; the recipe names the augmentation.
+    """
+
+    base: Stored
+    augmentation: Augmentation
+    full_scale: float = 1.0
 
     def take(self, split: Split, draws: Draws) -> tuple[Array, Array, Array | None]:
         """x, y and the lengths, or None, of the samples at `draws.index`, augmented."""

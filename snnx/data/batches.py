@@ -13,6 +13,7 @@ from snnx.data.arrays import Split
 from snnx.data.augment import Augmentation
 from snnx.data.draws import Draws
 from snnx.data.lazy import Source
+from snnx.data.streamed import Streamed
 from snnx.random import permutation
 
 
@@ -98,6 +99,9 @@ class Batches:
         return self._from(epoch, start)
 
     def _from(self, epoch: int, start: int) -> Iterator[Batch]:
-        order = self.order(epoch)
-        for i in range(start, len(self)):
-            yield self.take(order[i * self.batch_size : (i + 1) * self.batch_size], epoch)
+        order, size = self.order(epoch), self.batch_size
+        wanted = (order[i * size : (i + 1) * size] for i in range(start, len(self)))
+        if isinstance(self.dataset, Streamed):
+            yield from self.dataset.stream(self, wanted, epoch)
+        else:
+            yield from (self.take(positions, epoch) for positions in wanted)

@@ -16,6 +16,7 @@ from snnx.data.files import fits
 
 if TYPE_CHECKING:
     from snnx.data.augmented import Augmented
+    from snnx.data.streamed import Streamed
 
 Read: TypeAlias = Callable[[Any, Draws], Array]
 
@@ -27,7 +28,7 @@ class Lazy:
     An item names a sample (a path, or a tuple of plain values) and `read` gives [*F] in layout "NF"
     and [T, *F] in layout "TNF", of the same shape for all. `draws` are those of this sample alone;
     a reader may take its random crop or its random start from them (`random` says that it does).
-    Decoding is done where it is asked for, in this process.
+    Decoding is done where it is asked for, in this process, or ahead in several (`Streamed`).
 
     `hash` covers the items' text, the labels and `version`, not the bytes of the files.
 
@@ -139,7 +140,7 @@ class Lazy:
 Stored: TypeAlias = Dataset | Lazy
 """A data set in memory, or one decoded a batch at a time."""
 
-Source: TypeAlias = "Stored | Augmented"
+Source: TypeAlias = "Stored | Augmented | Streamed"
 """What batches are made of."""
 
 

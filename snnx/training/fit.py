@@ -15,6 +15,7 @@ from snnx.checkpoint import Checkpoint
 from snnx.data import Dataset, load
 from snnx.data.augmented import Augmented
 from snnx.data.lazy import Lazy
+from snnx.data.streamed import Streamed
 from snnx.methods.method import Method, applied
 from snnx.objective import TET, Objective
 from snnx.optim import Adam, Optim
@@ -160,7 +161,7 @@ def _dataset(data: Any) -> Any:
         return load(data)
     if isinstance(data, tuple) and len(data) == 4:
         return Dataset(*data, name="arrays")
-    if isinstance(data, Dataset | Lazy | Augmented):
+    if isinstance(data, Dataset | Lazy | Augmented | Streamed):
         return data
     raise TypeError(
         "data: give a Dataset, the name of one, FILE.npz, or (x_train, y_train, x_test, y_test), "

@@ -10,6 +10,7 @@ from snnx import data
 from snnx.data.arrays import Label
 from snnx.data.augmented import Augmented, held_out
 from snnx.data.lazy import Lazy, Source, Stored
+from snnx.data.streamed import Streamed
 from snnx.training.recipe import RecipeError, as_tuples
 from snnx.training.recipe_schema import DataFile
 
@@ -27,7 +28,7 @@ def open_data(table: Mapping[str, Any], root: Any = None) -> Source:
 
 
 def prepared(stored: Stored, table: Mapping[str, Any]) -> Source:
-    """Return stored samples as the keys `validation`, `lazy` and `augment` of a recipe ask.
+    """Return stored samples as the keys of a recipe ask that all data sets have (`DataFile`).
 
     Samples that every epoch reads anew (random crops, random starts) are always decoded late.
     """
@@ -37,13 +38,14 @@ def prepared(stored: Stored, table: Mapping[str, Any]) -> Source:
         stored = held_out(stored, share)
     if isinstance(stored, Lazy) and not stored.random and not table.get("lazy"):
         stored = stored.in_memory()
-    if augment is None:
-        return stored
-    try:
-        rule = data.augmentation(augment, name)
-    except ValueError as error:
-        raise RecipeError(f"data.augment: {error}") from error
-    return Augmented(stored, rule)
+    found: Stored | Augmented = stored
+    if augment is not None:
+        try:
+            found = Augmented(stored, data.augmentation(augment, name))
+        except ValueError as error:
+            raise RecipeError(f"data.augment: {error}") from error
+    workers = table.get("workers", 0)
+    return Streamed(found, workers, table.get("prefetch", 3)) if workers else found
 
 
 def labelled(stored: Stored, label: Label) -> Stored:

@@ -41,6 +41,7 @@ SURROGATES = {
 }
 NEURONS = {"lif": LIF, "clif": CLIF}
 MOST_STEPS = 99_999  # far above what a network is trained with; a slip of the keyboard is not
+MOST_WORKERS = 512
 GIVEN = ("neuron", "input", "classes")  # what a zoo function gets from elsewhere
 GIVEN_TO_READERS = ("root", "base", "name", "source", "licence")
 FILES = {".json": "FILE.json", ".npz": "FILE.npz"}  # names that are a user's own files
@@ -132,13 +133,16 @@ class DataFile(Strict):
 
     `augment` names one of `snnx.data.augment.AUGMENTATIONS`. `validation` is a share of the
     training split that is held out in place of the test split. `lazy` decodes a batch at a time
-    what is otherwise decoded once.
+    what is otherwise decoded once. With `workers` that many processes decode, at most `prefetch`
+    batches ahead; the batches are the same.
     """
 
     name: str
     augment: str | None = None
     validation: Annotated[float | None, Field(gt=0, lt=1)] = None
     lazy: bool = False
+    workers: Annotated[int, Field(ge=0, le=MOST_WORKERS)] = 0
+    prefetch: Annotated[int, Field(ge=1, le=MOST_WORKERS)] = 3
 
 
 class ModelFile(Strict):
