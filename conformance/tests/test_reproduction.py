@@ -16,7 +16,7 @@ SCRIPTS = ROOT / "benchmarks" / "reproduce"
 PAGES = ROOT / "docs" / "reproduction"
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURES = {"test_accuracy": 1.0, "validation_accuracy": 1.0, "psnr": 60.0, "ssim": 1.0}
-CLAIMS = ("asgl_width", "dspike_fdg", "energy", "tet")
+CLAIMS = ("asgl_width", "dspike_fashion", "dspike_fdg", "energy", "tet")
 
 
 @pytest.fixture(autouse=True)
