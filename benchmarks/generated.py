@@ -148,14 +148,18 @@ def mnist(root: Path, name: str, train: int, test: int) -> None:
         (root / PARTS[f"y_{split}"]).write_bytes(head + bytes(labels(count, 10)))
 
 
-def arrays(root: Path, name: str, train: int, test: int) -> None:
-    """Write a user's file: sequences [500, N, 384] of 10 classes, 5 % of the values 1."""
-    made: dict[str, Any] = {"layout": np.array("TNF")}
-    for split, count in (("train", train), ("test", test)):
-        spikes = noise(20, f"{name}/{split}", 500 * count * 384) == 0
-        made[f"x_{split}"] = spikes.reshape(500, count, 384).astype(np.uint8)
-        made[f"y_{split}"] = np.array(labels(count, 10))
-    np.savez_compressed(root / name, **made)
+def medlydb(root: Path, name: str, train: int, test: int) -> None:
+    """Write the MAT file: 384 channels that fire 25 times in 1.5 s, in 10 classes."""
+    from scipy.io import savemat
+
+    made: dict[str, Any] = {}
+    for split, count in (("TrainData", train), ("TestData", test)):
+        cells = np.empty((count, 384), object)
+        for i, k in np.ndindex(count, 384):
+            cells[i, k] = np.sort(noise(1500, f"{split}/{i}/{k}", 25))[None] / 1000
+        label = np.array(labels(count, 10), np.float64)[None] + 1
+        made[split] = {"ptn": cells, "Labels": label, "Tmax": np.full((1, count), 1.5)}
+    savemat(root / "medlydb.mat", made, do_compression=True)
 
 
 WRITERS: dict[str, Callable[[Path, str, int, int], None]] = {
@@ -169,7 +173,7 @@ WRITERS: dict[str, Callable[[Path, str, int, int], None]] = {
     "japanese-vowels": vowels,
     "mnist": mnist,
     "fashion-mnist": mnist,
-    "medlydb.npz": arrays,
+    "medlydb": medlydb,
 }
 
 
@@ -187,5 +191,4 @@ def source(table: Mapping[str, Any], folder: Path, train: int, test: int) -> Sto
     if not root.is_dir():
         root.mkdir(parents=True)
         WRITERS[name](root, name, train, test)
-    found = data.source(str(root / name)) if name.endswith(".npz") else None
-    return replace(found or data.source(name, root, **options), label="synthetic")
+    return replace(data.source(name, root, **options), label="synthetic")

@@ -28,7 +28,7 @@ from typing import Any
 from snnx.training import recipe
 
 HERE = Path(__file__).parent
-DATA = ("cifar10", "cifar100", "dvs-cifar10", "dvs-gesture", "shd", "medlydb.npz")
+DATA = ("cifar10", "cifar100", "dvs-cifar10", "dvs-gesture", "shd", "medlydb")
 STEPS = 3
 KEPT = 8  # bytes for each output element: float32, kept for the backward pass, and its gradient
 GIB = 2**30

@@ -33,7 +33,7 @@ SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
     "dvs-cifar10": ((48, 48, 2), 10),
     "dvs-gesture": ((128, 128, 2), 11),
     "shd": ((700,), 20),
-    "medlydb.npz": ((384,), 10),
+    "medlydb": ((384,), 10),
 }
 SEQUENCES = (
     "saccade-digits",
@@ -41,7 +41,7 @@ SEQUENCES = (
     "dvs-cifar10",
     "dvs-gesture",
     "shd",
-    "medlydb.npz",
+    "medlydb",
 )
 
 

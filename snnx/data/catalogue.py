@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from snnx.data import cifar, folders, idx, recordings, shd, ts
+from snnx.data import cifar, folders, idx, medlydb, recordings, shd, ts
 from snnx.data.arrays import Label
 from snnx.data.digits import digits
-from snnx.data.files import find
 from snnx.data.lazy import Stored
 from snnx.data.saccade import saccade
 
@@ -78,11 +77,6 @@ def _below(folder: str, *names: str) -> Locate:
 def _imagenet(root: Path) -> dict[str, Path]:
     """Tiny-ImageNet has folders of the same names, and a list of classes beside them."""
     return {} if (root / "wnids.txt").exists() else _some("train", "val")(root)
-
-
-def _shd_files(root: Path) -> dict[str, Path]:
-    found = {name: find(root, (name,)) for name in shd.FILES.values()}
-    return {name: path for name, path in found.items() if path is not None}
 
 
 def _mnist(name: str, source: str, licence: str) -> Callable[..., Stored]:
@@ -244,9 +238,25 @@ ENTRIES: dict[str, Entry] = {
                 licence="CC BY 4.0",
             ),
             files=tuple(shd.FILES.values()),
-            locate=_shd_files,
+            locate=_some(*shd.FILES.values()),
             obtain="get shd_train.h5.gz and shd_test.h5.gz from the Heidelberg Spiking Datasets' "
             "page and unpack both into one folder.",
+        ),
+        Entry(
+            name="medlydb",
+            title="stems of 10 instruments of MedleyDB as spikes on 384 channels (MAT)",
+            label="real",
+            licence=_UNSTATED,
+            read=partial(
+                medlydb.medlydb,
+                name="medlydb",
+                source="MedleyDB, Bittner et al. 2014, coded as by Gu et al. 2019",
+                licence=_UNSTATED,
+            ),
+            files=(medlydb.FILE,),
+            locate=_some(medlydb.FILE),
+            obtain="no public copy of the spikes of Gu et al. 2019 is known; ask the authors, and "
+            f"put their MAT file there as {medlydb.FILE}: it {medlydb.LAYOUT}.",
         ),
         Entry(
             name="japanese-vowels",
