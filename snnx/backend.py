@@ -72,6 +72,19 @@ class Forward:
     statistics: Arrays
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of one training step: its peak, what stands all the time, and what is kept.
+
+    `standing` are parameters, statistics and moments; `kept`, by the path of the program's step
+    that made it, is what lives from the forward to the backward pass.
+    """
+
+    peak: int
+    standing: int
+    kept: Mapping[str, int]
+
+
 class Session(Protocol):
     """Training of one network: the only place where the neutral loop meets a framework.
 
@@ -227,6 +240,24 @@ class Backend(Protocol):
 
         lean True keeps least for the backward pass: norms, residuals and neurons are computed again
         and spikes are kept as bits (`snnx.passes`); None leaves the choice to the backend.
+        """
+        ...
+
+    def footprint(
+        self,
+        program: Program,
+        objective: Objective,
+        optim: Optim,
+        *,
+        steps: int,
+        samples: int,
+        precision: str = "fp32",
+        lean: bool | None = None,
+        chunk: int | None = None,
+    ) -> Footprint:
+        """Return the bytes of one training step for a batch of `samples` static inputs.
+
+        Raises: BackendError where the backend cannot tell.
         """
         ...
 

@@ -153,6 +153,32 @@ def info(
 
 @app.command()
 @guarded
+def plan(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="digits, or FILE.toml, and changes"),
+    ] = None,
+    backend: Backend = None,
+    precision: Precision = None,
+    device: Annotated[str | None, typer.Option(help="h100, h200, or a size such as 24GiB")] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="of one sample, as 32,32,3, where the data are not here")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="their number, with --shape")] = None,
+    as_json: Json = False,
+    no_color: NoColor = False,
+) -> None:
+    """Predict the memory of a training step and the largest batch that fits."""
+    from snnx.commands import plan as command
+
+    given = {"backend": backend, "precision": precision}
+    more = [f"{k}={v}" for k, v in given.items() if v is not None]
+    wanted = command.Request([*(words or []), *more], device, shape, classes)
+    command.plan(wanted, Screen(as_json=as_json, no_color=no_color))
+
+
+@app.command()
+@guarded
 def plot(
     run: Annotated[str, typer.Argument(metavar="RUN", help="a run, or latest")],
     which: Annotated[str, typer.Argument(help="one picture by name, or all")] = "all",

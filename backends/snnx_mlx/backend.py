@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from snnx.backend import Arrays, BackendError
+from snnx.backend import Arrays, BackendError, Footprint
 from snnx.objective import Objective
 from snnx.ops._op import Op
 from snnx.ops.neuron import learned_names
@@ -158,6 +158,25 @@ class MlxBackend:
         chosen = place.type != mx.cpu if lean is None else lean
         return Net(program, parameters, place, precision, chosen)
 
+    def footprint(
+        self,
+        program: Program,
+        objective: Objective,
+        optim: Optim,
+        *,
+        steps: int,
+        samples: int,
+        precision: str = "fp32",
+        lean: bool | None = None,
+        chunk: int | None = None,
+    ) -> Footprint:
+        """Return the bytes of a step that is run here, on MLX's default device."""
+        from snnx_mlx.footprint import footprint
+
+        net = self.build(program, _ones(program), precision=precision, lean=lean)
+        session = self.session(net, objective, optim, steps=steps, chunk=chunk)
+        return footprint(session, samples)
+
     def session(
         self,
         net: Net,
@@ -174,6 +193,10 @@ class MlxBackend:
         if group is not None:
             raise BackendError("the mlx backend runs in one process")
         return MlxSession(net, objective, optim, steps, compile, chunk)
+
+
+def _ones(program: Program) -> dict[str, np.ndarray]:
+    return {p.path: np.ones(p.shape, np.float32) for p in program.parameters}
 
 
 def _wide(array: mx.array) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from snnx.backend import Arrays, BackendError
+from snnx.backend import Arrays, BackendError, Footprint
 from snnx.objective import Objective
 from snnx.ops import OPS
 from snnx.ops._op import Op
@@ -79,6 +79,21 @@ class NumpyBackend:
         if precision not in self.precisions:
             raise BackendError(f"the numpy backend has {self.precisions}, not {precision!r}")
         return Net(program, parameters, np.dtype("float64" if precision == "fp64" else "float32"))
+
+    def footprint(
+        self,
+        program: Program,
+        objective: Objective,
+        optim: Optim,
+        *,
+        steps: int,
+        samples: int,
+        precision: str = "fp32",
+        lean: bool | None = None,
+        chunk: int | None = None,
+    ) -> Footprint:
+        """Refuse: the oracle keeps all that it computes, and nobody plans for it."""
+        raise BackendError("the numpy backend is the oracle; plan for torch or mlx")
 
     def session(
         self,

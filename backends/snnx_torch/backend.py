@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snnx.backend import Arrays, BackendError
+from snnx.backend import Arrays, BackendError, Footprint
 from snnx.objective import Objective
 from snnx.ops import OPS
 from snnx.ops._op import Op
@@ -144,6 +144,28 @@ class TorchBackend:
         dtype, low = set_precision(precision, where)
         chosen = where.type != "cpu" if lean is None else lean
         return Net(program, parameters, where, dtype, low, chosen)
+
+    def footprint(
+        self,
+        program: Program,
+        objective: Objective,
+        optim: Optim,
+        *,
+        steps: int,
+        samples: int,
+        precision: str = "fp32",
+        lean: bool | None = None,
+        chunk: int | None = None,
+    ) -> Footprint:
+        """Return the bytes of an eager step; lean None is that of a GPU. No device is needed."""
+        from snnx_torch.footprint import footprint
+
+        if precision not in self.precisions:
+            raise BackendError(f"torch: precision is one of {self.precisions}, not {precision!r}")
+        dtype = torch.float64 if precision == "fp64" else torch.float32
+        low = torch.bfloat16 if precision == "bf16" else None
+        form = {"dtype": dtype, "low": low, "lean": lean is not False, "chunk": chunk}
+        return footprint(program, objective, optim, steps=steps, samples=samples, **form)
 
     def session(
         self,

@@ -32,9 +32,11 @@ def learnt(
     if len(spans(steps, update.chunk)) > 1:
         return _truncated(update, prepared, leaves, statistics, part, dials, steps, divisor)
     out = core.play(prepared, leaves, statistics, part["x"], None, dials, part["index"], steps)
-    losses = update.losses(out.y, part)
+    y, moved = out.y, _cut(out.statistics)
+    del out  # the final states need not outlive the forward pass
+    losses = update.losses(y, part)
     found = update.gradients(losses.sum() / divisor, leaves)
-    return losses.detach(), out.y.detach(), found, _cut(out.statistics)
+    return losses.detach(), y.detach(), found, moved
 
 
 def _truncated(

@@ -19,8 +19,10 @@ from snnx_torch.sequence import (
     Plan,
     added,
     at,
+    at_rest,
     planned,
     prepared,
+    replay,
     scan,
     sum_to,
     unscan,
@@ -89,8 +91,7 @@ class Branch:
         now = at(self.x, t, wide(self.x.dtype))
         if self.norm is None:
             return now
-        centred = grouped(now, self.norm.copies) - self.mean
-        return (centred * self.factor + self.bias).reshape(now.shape)
+        return (self._centred(t) * self.factor + self.bias).reshape(now.shape)
 
     @property
     def factor(self) -> Tensor:
@@ -100,25 +101,27 @@ class Branch:
 
     def gradients(self, g: list[Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Return the gradients of x, weight and bias from those of what it added, by step."""
-        if self.x.shape[0] < len(g):
-            g = [_total(g)]
+        g = [_total(g)] if self.x.shape[0] < len(g) else list(g)
         if self.norm is None:
             return torch.stack(g).to(self.x.dtype), None, None
-        norm, shape = self.norm, g[0].shape
-        groups = [grouped(step, norm.copies) for step in g]
-        centred = [grouped(step, norm.copies) - self.mean for step in self.x]
-        total = _total([step.sum(dim=1, keepdim=True) for step in groups])
-        joint = _total(
-            [(a * b).sum(dim=1, keepdim=True) for a, b in zip(groups, centred, strict=True)]
-        )
-        if norm.mode != "running":
-            count = self.x.numel() // (norm.copies * shape[-1])
-            slope = self.inverse.square() * joint / count
-            pairs = zip(groups, centred, strict=True)
-            groups = [a - total / count - b * slope for a, b in pairs]
-        g_x = torch.stack([(self.factor * step).reshape(shape) for step in groups])
+        norm, sums = self.norm, []
+        for t, step in enumerate(g):
+            g[t] = grouped(step, norm.copies)
+            joint = g[t] * self._centred(t)
+            sums.append((g[t].sum(dim=1, keepdim=True), joint.sum(dim=1, keepdim=True)))
+        total, joint = (_total([pair[i] for pair in sums]) for i in range(2))
+        count = self.x.numel() // (norm.copies * self.x.shape[-1])
+        for t, step in enumerate(g):  # one step at a time, each in the place of what it came from
+            if norm.mode != "running":
+                slope = self.inverse.square() * joint / count
+                step = step - total / count - self._centred(t) * slope
+            g[t] = (self.factor * step).reshape(self.x.shape[1:]).to(self.x.dtype)
         g_weight = (norm.scale * self.inverse * joint).sum(dim=(0, 1))
-        return g_x.to(self.x.dtype), g_weight, total.sum(dim=(0, 1))
+        return torch.stack(g), g_weight, total.sum(dim=(0, 1))
+
+    def _centred(self, t: int) -> Tensor:
+        assert self.norm is not None
+        return grouped(at(self.x, t, self.x.dtype), self.norm.copies) - self.mean
 
 
 def _branches(
@@ -147,16 +150,22 @@ class Fused:
     """What one call fixes: the neuron's plan, T, the norm of each branch.
 
     `packed` is how a plain residual of spikes is scaled, where it is kept as bits; None: it is not.
+    `rests`: the neuron begins at rest, and its states are no arguments.
     """
 
     plan: Plan
     steps: int
     norms: tuple[Norm | None, ...]
     packed: str | None
+    rests: bool
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Return (arrays of the branches, states, numbers)."""
         first = sum(1 if norm is None else 3 for norm in self.norms)
+        if self.rests:
+            zeros = at_rest(tensors[0], wide(tensors[0].dtype))
+            states = [zeros.clone() for _ in self.plan.states]
+            return list(tensors[:first]), states, list(tensors[first:])
         second = first + len(self.plan.states)
         return list(tensors[:first]), list(tensors[first:second]), list(tensors[second:])
 
@@ -200,21 +209,23 @@ class NormNeuron(torch.autograd.Function):
         arrays, states, values = fused.split(tensors)
         branches = _branches(fused.norms, arrays, statistics)
         current, low = _joint(branches), arrays[0].dtype
-        _, kept = scan(plan, fused.steps, current, low, extra, *states, *values)
+        kept = replay(plan, fused.steps, current, low, extra, *states, *values)
         numbers = dict(zip(plan.numbers, values, strict=True))
         g_states = grads[len(grads) - len(plan.states) :]
         g_u: list[Tensor] = []
         sums: dict[str, Tensor] = {}
         g_first = dict(zip(plan.states, g_states, strict=True))
-        for step in unscan(plan, fused.steps, current, kept, numbers, grads[0], g_states):
-            g_u.insert(0, step.g)
+        for step in unscan(plan, fused.steps, current, *kept, numbers, grads[0], g_states):
+            g_u.append(step.g)
             sums, g_first = added(sums, step.terms), step.g_state
+        g_u.reverse()
         found: list[Tensor | None] = []
         for branch in branches:
             g_x, g_weight, g_bias = branch.gradients(g_u)
             found += [g_x] if branch.norm is None else [g_x, g_weight, g_bias]
         g_numbers = [sum_to(sums[n], numbers[n].shape) if n in sums else None for n in plan.numbers]
-        return (None, None, None, *found, *(g_first[n] for n in plan.states), *g_numbers)
+        g_states = () if fused.rests else tuple(g_first[n] for n in plan.states)
+        return (None, None, None, *found, *g_states, *g_numbers)
 
 
 def _forward(
@@ -252,8 +263,9 @@ def norm_neuron(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> 
     states, numbers = prepared(plan, inputs, inputs["x"])
     extra = inputs.get(plan.extra) if plan.extra else None
     packed = attributes.get("residual_packed")
-    fused = Fused(plan, steps, tuple(norms), packed)
-    tensors = (*arrays, *states, *numbers)
+    rests = not any(name in inputs for name in plan.states)
+    fused = Fused(plan, steps, tuple(norms), packed, rests)
+    tensors = (*arrays, *(() if rests else states), *numbers)
     if torch.is_grad_enabled():
         found = NormNeuron.apply(fused, extra, tuple(statistics), *tensors)
     else:

@@ -129,7 +129,36 @@ def scan(
 
     `current(t)` is the neuron's input at step t in the wide dtype; y comes in the dtype `low`.
     """
-    count, dtype = len(plan.states), wide(low)
+    results, state, before = _walk(plan, steps, current, wide(low), extra, rest, keep)
+    y = torch.stack(results["y"]).to(low)
+    kept = [_kept_spikes(plan, results["spike"], y, extra)] if keep else []
+    return (y, *observed(plan, results), *(state[n] for n in plan.states)), [*kept, *before]
+
+
+def replay(
+    plan: Plan,
+    steps: int,
+    current: Callable[[int], Tensor],
+    low: torch.dtype,
+    extra: Any,
+    *rest: Tensor,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the spikes, and the states before each step, of a scan that ran before."""
+    results, _, before = _walk(plan, steps, current, wide(low), extra, rest, True)
+    return results["spike"], before
+
+
+def _walk(
+    plan: Plan,
+    steps: int,
+    current: Callable[[int], Tensor],
+    dtype: torch.dtype,
+    extra: Any,
+    rest: SequenceOf[Tensor],
+    keep: bool,
+) -> tuple[dict[str, list[Tensor]], dict[str, Tensor], list[Tensor]]:
+    """Run the list over time: sequences of results, final states, states before each step."""
+    count = len(plan.states)
     state = dict(zip(plan.states, rest[:count], strict=True))
     numbers = dict(zip(plan.numbers, rest[count:], strict=True))
     before: list[Tensor] = []
@@ -141,9 +170,7 @@ def scan(
         out = evaluate(plan.forward, values, OPERATIONS)
         state = {name: full(out[name], state[name]) for name in plan.states}
         collect(plan, results, out)
-    y = torch.stack(results["y"]).to(low)
-    kept = [_kept_spikes(plan, results["spike"], y, extra)] if keep else []
-    return (y, *observed(plan, results), *(state[n] for n in plan.states)), [*kept, *before]
+    return results, state, before
 
 
 class Pulled(NamedTuple):
@@ -158,23 +185,23 @@ def unscan(
     plan: Plan,
     steps: int,
     current: Callable[[int], Tensor],
-    kept: SequenceOf[Tensor],
+    spikes: list[Tensor],
+    before: list[Tensor],
     numbers: Mapping[str, Tensor],
     g_y: Tensor,
     g_states: SequenceOf[Tensor],
 ) -> Iterator[Pulled]:
     """Yield what each step gives, from the last to the first.
 
-    `kept` are the spikes and the states before each step, as `scan` gives them.
+    `spikes` and the states `before` each step are taken off their lists once they are used.
     """
-    spikes, *before = kept
-    count = len(plan.states)
+    names = tuple(reversed(plan.states))
     g_state = dict(zip(plan.states, g_states, strict=True))
     for t in reversed(range(steps)):
         x = current(t)
-        values = {**numbers, **dict(zip(plan.states, before[t * count :], strict=False))}
+        values = {**numbers, **{name: before.pop() for name in names}}
         values |= {f"g.{name}": g for name, g in g_state.items()}
-        values |= {"x": x, "spike": spikes[t].to(x.dtype), "g.y": g_y[t].to(x.dtype)}
+        values |= {"x": x, "spike": spikes.pop().to(x.dtype), "g.y": g_y[t].to(x.dtype)}
         out = evaluate(plan.reverse, values, OPERATIONS)
         g_state = {name: full(out[f"g.{name}"], g_state[name]) for name in plan.states}
         terms = {name: full(out[f"g.{name}"], values["g.y"]) for name in plan.learned}
@@ -227,11 +254,12 @@ class Sequence(torch.autograd.Function):
         plan = ctx.plan
         x, *others = ctx.saved_tensors
         numbers = dict(zip(plan.numbers, others[: len(plan.numbers)], strict=True))
-        kept, g_ends = others[len(plan.numbers) :], rest[len(rest) - len(plan.states) :]
+        spikes, *before = others[len(plan.numbers) :]
+        kept, g_ends = (list(spikes), before), rest[len(rest) - len(plan.states) :]
         g_x: list[Tensor] = []
         sums: dict[str, Tensor] = {}
         g_state = dict(zip(plan.states, g_ends, strict=True))
-        for step in unscan(plan, ctx.steps, steps_of(x), kept, numbers, g_y, g_ends):
+        for step in unscan(plan, ctx.steps, steps_of(x), *kept, numbers, g_y, g_ends):
             g_x.append(step.g)
             sums, g_state = added(sums, step.terms), step.g_state
         if x.shape[0] < ctx.steps:

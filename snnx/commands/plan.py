@@ -1,0 +1,125 @@
+"""`snnx plan`: what a recipe will take, before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from snnx.analysis.memory import RESERVE, fitted, memory_of, readable
+from snnx.analysis.operations import operations
+from snnx.backend import Footprint, load_backend
+from snnx.commands.screen import Screen
+from snnx.data import Dataset
+from snnx.program import Program
+from snnx.training.plan import Plan
+from snnx.training.recipe import RecipeError, override, read_recipe, resolve
+from snnx.training.recipe_data import open_data
+from snnx.training.recipe_plan import make_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for; `shape` and `classes` stand for data that are not here."""
+
+    words: Sequence[str]
+    device: str | None = None
+    shape: str | None = None
+    classes: int | None = None
+
+
+def plan(request: Request, screen: Screen) -> None:
+    """Print steps, kept bytes, peak and, for a named device, the largest batch."""
+    try:
+        memory = None if request.device is None else memory_of(request.device)
+    except ValueError as error:
+        raise RecipeError(f"--device: {error}") from error
+    planned = _planned(request)
+    program = planned.program()
+    backend = load_backend(planned.backend)
+
+    def run(samples: int) -> Footprint:
+        return backend.footprint(
+            program,
+            planned.objective,
+            planned.optim,
+            steps=planned.steps,
+            samples=samples,
+            precision=planned.precision,
+            lean=planned.lean,
+            chunk=planned.chunk,
+        )
+
+    fit, found = fitted(run, planned.batch_size)
+    samples = max(min(planned.batch_size, 64), 2)
+    kept = {path: size / samples for path, size in found.kept.items()}
+    _table(program, kept, screen)
+    peak = fit.peak(planned.batch_size)
+    values = {
+        "backend": backend.name,
+        "precision": planned.precision,
+        "T": planned.steps,
+        "batch_size": planned.batch_size,
+        "parameters": sum(p.size for p in program.parameters),
+        "standing_bytes": found.standing,
+        "kept_bytes_per_sample": sum(kept.values()),
+        "peak_bytes": round(peak),
+        "bytes_per_sample": round(fit.per_sample),
+    }
+    screen.line()
+    screen.line(f"parameters, statistics, moments   {readable(found.standing)}")
+    screen.line(f"each sample, at the peak          {readable(fit.per_sample)}")
+    screen.line(f"peak at batch {planned.batch_size:<6}              {readable(peak)}")
+    if memory is not None:
+        values["device_bytes"], values["largest_batch"] = memory, fit.largest(memory)
+        screen.line(
+            f"largest batch on {request.device:<10}       {values['largest_batch']}"
+            f"   ({readable(memory)}, {100 * RESERVE:.0f} % left to the framework: a guess)"
+        )
+    screen.final(values)
+
+
+def _planned(request: Request) -> Plan:
+    presets = [word for word in request.words if "=" not in word]
+    changes = [override(word) for word in request.words if "=" in word]
+    values = resolve([*(read_recipe(name) for name in presets or ["digits"]), *changes]).values
+    if request.shape is None:
+        dataset = open_data(values["data"])
+    else:
+        dataset = _stand_in(request.shape, request.classes)
+    found = make_plan(values, dataset)
+    return found.stage(found.epochs - 1)[0]
+
+
+def _stand_in(shape: str, classes: int | None) -> Dataset:
+    """Return two empty samples of a shape, for a recipe whose data are not here."""
+    try:
+        sizes = tuple(int(word) for word in shape.split(","))
+    except ValueError as error:
+        raise RecipeError(f"--shape {shape}: give sizes such as 32,32,3") from error
+    if classes is None or classes < 2:
+        raise RecipeError("--shape needs --classes N too, since it stands for the data set")
+    x, y = np.zeros((2, *sizes), np.float32), np.array([0, classes - 1])
+    return Dataset(x, y, x, y, name="stand-in", label="synthetic")
+
+
+def _table(program: Program, kept: dict[str, float], screen: Screen) -> None:
+    head = ("step", "layer", "shape", "weights", "MACs", "kept")
+    rows = [
+        (
+            count.path,
+            count.layer,
+            " x ".join(map(str, count.shape)),
+            f"{count.parameters:,}" if count.parameters else "",
+            "?" if count.macs is None else f"{count.macs:,}" if count.macs else "",
+            readable(kept[count.path]) if count.path in kept else "",
+        )
+        for count in operations(program)
+    ]
+    wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    for row in (head, *rows):
+        left = (f"{word:<{size}}" for word, size in zip(row[:3], wide[:3], strict=True))
+        right = (f"{word:>{size}}" for word, size in zip(row[3:], wide[3:], strict=True))
+        screen.line("  ".join((*left, *right)).rstrip())
+    screen.line("MACs: of one time step; kept: bytes of one sample from forward to backward pass")
