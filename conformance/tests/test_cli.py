@@ -123,7 +123,7 @@ def test_a_mistake_has_its_code_and_no_traceback(
 def test_without_a_framework_info_works_and_train_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("snnx.backend.installed", lambda name: name == "numpy")
+    monkeypatch.setattr("snnx.installed.installed", lambda name: name == "numpy")
     monkeypatch.setattr("snnx.commands.info.installed", lambda name: name == "numpy")
     assert main(["info"]) == 0
     assert 'pip install "snnx[torch]"' in capsys.readouterr().out

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import snnx.backend
+import snnx.installed
 from snnx.backend import load_backend
 from snnx_conformance import explain
 from snnx_conformance.record import RecordError, compare_records, read
@@ -41,7 +41,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Any:
             EntryPoint("wrong", "toy_backend:wrong", group),
         ]
     )
-    monkeypatch.setattr(snnx.backend, "entry_points", lambda group: points)
+    monkeypatch.setattr(snnx.installed, "entry_points", lambda group: points)
     return module
 
 
