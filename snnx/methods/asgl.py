@@ -92,12 +92,23 @@ class ASGLMethod(Method):
         def mixed(layer: Layer) -> Layer:
             if not isinstance(layer, Neuron):
                 return layer
+            if layer.analog != 0.0:
+                raise ValueError(
+                    f"method asgl: the share of analog outputs is 1 - p, and the neuron has its "
+                    f"own, {layer.analog}; give method.p alone"
+                )
             return replace(layer, analog=analog, surrogate=self._with_width(layer.surrogate))
 
         return replace_layers(model, mixed)
 
     def _with_width(self, surrogate: Surrogate) -> Surrogate:
+        given = getattr(surrogate, "width", None)
         if not self.learned:
+            if isinstance(given, Learned):
+                raise ValueError(
+                    "method asgl: learned is false, and the surrogate's width is learned; leave "
+                    "out one of the two"
+                )
             return surrogate
         if "width" not in {f.name for f in fields(surrogate)}:
             raise ValueError(
@@ -105,8 +116,9 @@ class ASGLMethod(Method):
                 "rectangular, triangular, sigmoid, tanh or arctan, or learned false"
             )
         width: Any = surrogate
-        start = initial(width.width)
-        learned = Learned(start, self.share, "width", "log")
+        if isinstance(given, Learned):  # as it was asked for
+            return surrogate
+        learned = Learned(initial(width.width), self.share, "width", "log")
         return replace(width, width=learned)
 
     def optim(self, optim: Optim) -> Optim:

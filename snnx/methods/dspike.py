@@ -13,7 +13,7 @@ from snnx.methods.rewrite import layers_in, replace_layers, with_tdbn
 from snnx.neurons import Neuron
 from snnx.objective import Objective
 from snnx.program import flatten
-from snnx.scalars import Dial, initial
+from snnx.scalars import Dial, Learned, initial
 from snnx.spiking import DSR
 from snnx.surrogate import Dspike
 
@@ -63,6 +63,11 @@ class DspikeMethod(Method):
                 return layer
             threshold = initial(getattr(layer, "threshold", 0.5))
             thresholds.add(threshold)
+            if isinstance(getattr(layer.surrogate, "width", None), Learned):
+                raise ValueError(
+                    "method dspike: puts its own surrogate, which has a temperature, in place of "
+                    "one with a learned width; leave the learning out, or use method asgl"
+                )
             surrogate = Dspike(Dial(DIAL, self.start), self.radius or threshold)
             return replace(layer, surrogate=surrogate)
 

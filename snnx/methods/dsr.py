@@ -17,6 +17,7 @@ from snnx.neurons import LIF, Neuron
 from snnx.objective import SDT, TET, Objective
 from snnx.passes import merge_rate_blocks
 from snnx.program import Program
+from snnx.scalars import Learned
 from snnx.spiking import DSR, Recurrent
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ class DSRMethod(Method):
     def rewrite(self, model: Any) -> Any:
         """Return the model of DSR layers, whose output fires; DSR layers in it stay."""
         made = self.layer()
+        if not any(isinstance(layer, Neuron | DSR) for layer in layers_in(model)):
+            raise ValueError("method dsr: the model has no spiking neuron; put a LIF into it")
 
         def spiking(layer: Layer) -> Layer:
             if isinstance(layer, Recurrent):
@@ -141,7 +144,10 @@ class DSRMethod(Method):
                 raise ValueError(
                     f"method dsr: {type(layer).__name__} has no rate mapping; use LIF neurons"
                 )
-            return made if isinstance(layer, LIF) else layer
+            if isinstance(layer, LIF):
+                _check_plain(layer)
+                return made
+            return layer
 
         found = replace_layers(model, spiking)
         if self.weight_bits is not None:
@@ -193,6 +199,21 @@ class DSRMethod(Method):
             training.session, training.program, paths, training.dataset, scale=scale
         )
         return with_thresholds(snapshot, found)
+
+
+def _check_plain(neuron: LIF) -> None:
+    """Raise ValueError for what a neuron was given and its place in the method would drop."""
+    learned = [name for name, value in neuron.scalars().items() if isinstance(value, Learned)]
+    if learned:
+        raise ValueError(
+            f"method dsr: puts its own layer in place of every neuron, and {learned[0]} of this "
+            "one is learned; leave that out (the method learns the thresholds)"
+        )
+    if neuron.analog != 0.0:
+        raise ValueError(
+            "method dsr: a DSR layer emits no analog values; leave neuron.analog out, or use "
+            "method asgl"
+        )
 
 
 def ann_thresholds(

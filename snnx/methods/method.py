@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from snnx.objective import Objective
+from snnx.methods.rewrite import layers_in
+from snnx.objective import TET, Objective
 from snnx.optim import Optim
+from snnx.spiking import DSR
 
 if TYPE_CHECKING:
     from snnx.backend import Snapshot
@@ -85,4 +87,14 @@ def applied(
         model, optim = method.rewrite(model), method.optim(optim)
     for method in methods:
         method.check(model, objective)
+    check_loss(model, objective)
     return model, optim
+
+
+def check_loss(model: Any, objective: Objective) -> None:
+    """Raise ValueError, with the reason, for a loss that the layers of a model cannot be given."""
+    if isinstance(objective, TET) and any(isinstance(layer, DSR) for layer in layers_in(model)):
+        raise ValueError(
+            "objective TET looks at every step by itself, and a DSR layer gives the gradient of a "
+            "function of its rate only; use objective sdt, or neurons with a surrogate"
+        )

@@ -12,7 +12,7 @@ import numpy as np
 from snnx.chunks import check_chunk
 from snnx.data import Batches
 from snnx.methods.inherit import as_ann, optim_for
-from snnx.methods.method import Method
+from snnx.methods.method import Method, check_loss
 from snnx.objective import TET, Objective
 from snnx.ops import OPS
 from snnx.optim import Adam, Optim, Rule
@@ -190,6 +190,7 @@ def with_objectives(
             for method in methods:
                 objective = method.objective(objective)
                 method.check(model, objective)
+            check_loss(model, objective)
         found.append(replace(stage, objective=objective))
     return tuple(found)
 
