@@ -38,6 +38,8 @@ def method_lines(run: RunData) -> dict[str, list[Line]]:
     Dials but the learning rates, then what is learned layer by layer, then what was measured.
     """
     found: dict[str, list[Line]] = {}
+    layers = run.arrays.get("layers")
+    named = {} if layers is None else {str(n).partition(" ")[0]: str(n) for n in layers}
     for name in dict.fromkeys([*run.names("dials."), *run.names("dial.")]):
         key = name.split(".", 1)[1]
         if not is_rate(key):
@@ -46,9 +48,9 @@ def method_lines(run: RunData) -> dict[str, list[Line]]:
         if name not in found and len(run.series(name)[0]):
             found[name] = [("", *run.series(name))]
     for key in LEARNED:
-        lines = [(n.removeprefix(f"{key}."), *run.series(n)) for n in run.names(f"{key}.")]
-        if lines:
-            found[key] = sorted(lines, key=lambda line: _place(line[0]))
+        paths = sorted((n.removeprefix(f"{key}.") for n in run.names(f"{key}.")), key=_place)
+        if paths:
+            found[key] = [(named.get(p, p), *run.series(f"{key}.{p}")) for p in paths]
     for key in FIGURES:
         epochs, values = run.series(key)
         if len(epochs):
@@ -93,7 +95,7 @@ def _panel(ax: Axes, lines: Sequence[Line]) -> None:
         ax.plot(x, y, color=colour, alpha=alpha, marker=marker, markeredgecolor=PAPER)
         finite = y[np.isfinite(y)]
         if len(finite) and (few or i in (0, len(lines) - 1)):
-            text = f"{name}  {finite[-1]:.3g}" if name else f"{finite[-1]:.3g}"
+            text = f"{name}: {finite[-1]:.3g}" if name else f"{finite[-1]:.3g}"
             ends.append((float(finite[-1]), text, colour if few or i else MUTED))
     low, high = ax.get_ylim()
     if high - low < 1e-6 * max(abs(low), abs(high)) or all(np.ptp(y) == 0 for _, _, y in lines):

@@ -102,10 +102,20 @@ def _state(run: RunData) -> str:
     if (run.folder / "FAILED").exists():
         return '<p class="warn">This run did not end well: the numbers are its last ones.</p>'
     if run.result:
-        return (
-            '<p class="muted">A training run of snnx. Its numbers are those of the last epoch.</p>'
-        )
+        return f'<p class="muted">{escape(_what(run))} Its numbers are those of the last epoch.</p>'
     return '<p class="warn">This run has no result yet: the numbers are its last ones.</p>'
+
+
+def _what(run: RunData) -> str:
+    """Return what was trained how, as a sentence."""
+    methods = run.result.get("methods")
+    words = [str(m) for m in methods if m != "plain"] if isinstance(methods, list) else []
+    how = f" by the method {', '.join(words)}" if words else ""
+    loss, data = run.result.get("objective"), run.text("data_name")
+    return (
+        f"A training run of snnx{how}"
+        f"{f', with the loss {loss}' if loss else ''}{f', on {data}' if data else ''}."
+    )
 
 
 def _numbers(run: RunData) -> str:
@@ -128,7 +138,7 @@ def _numbers(run: RunData) -> str:
         ("training loss", shown(run.last("train_loss", "loss"), "{:.4g}")),
         ("parameters", shown(parameters, "{:,.0f}")),
         ("time steps T", shown(steps, "{:.0f}")),
-        ("MACs per step", shown(total, "{:,.0f}")),
+        ("dense MACs / step", shown(total, "{:,.0f}")),
         ("spikes / neuron / step", shown(spikes, "{:.3f}")),
         *_energy(run),
         ("epochs", f"{len(epochs)}" if len(epochs) else UNKNOWN),
@@ -158,7 +168,7 @@ def _energy(run: RunData) -> list[tuple[str, str]]:
         ("MACs / sample", shown(found["macs"], "{:,.0f}")),
         ("ACs / sample", shown(found["acs"], "{:,.0f}")),
         ("energy / sample", shown(own, "{:.4g} µJ")),
-        ("that of an ANN", shown(share, "{:.1f} %", 100.0)),
+        ("of an ANN's energy", shown(share, "{:.1f} %", 100.0)),
     ]
 
 

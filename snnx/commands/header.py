@@ -53,7 +53,8 @@ def published(config: Mapping[str, Any]) -> dict[str, str]:
     if config.get("expected_accuracy") is not None:
         deviation = config.get("expected_deviation")
         spread = "" if deviation is None else f" +- {100 * deviation:.2f}"
-        found["expected"] = f"{100 * config['expected_accuracy']:.2f}{spread} % as published"
+        figure = f"{100 * config['expected_accuracy']:.2f}{spread} % as published"
+        found["expected"] = f"{figure}, by the recipe as it is"
     found["note"] = config.get("note", "")
     return {key: text for key, text in found.items() if text}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from snnx.training.rundir import RunDir
@@ -34,7 +35,10 @@ class Screen:
         wide = max(map(len, facts))
         lines = [f"{name:<{wide}}  {value}" for name, value in facts.items()]
         if not self.quiet:
-            self.out.print(Panel(Text("\n".join(lines)), title=title, expand=False))
+            table = Table.grid(padding=(0, 2, 0, 0))  # a long fact goes on below itself
+            for name, value in facts.items():
+                table.add_row(Text(name), Text(value, overflow="fold"))
+            self.out.print(Panel(table, title=title, expand=False), soft_wrap=False)
         if self.log is not None:
             self.log.log("\n".join([title, *lines]))
 
