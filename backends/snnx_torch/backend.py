@@ -24,6 +24,7 @@ from snnx_torch.arrays import (
     to_numpy,
     to_tensor,
 )
+from snnx_torch.kernels.implementation import Choice
 from snnx_torch.net import Net
 from snnx_torch.ops import RULES
 from snnx_torch.precision import PRECISIONS, device_of, set_precision
@@ -132,10 +133,12 @@ class TorchBackend:
         device: str | None = None,
         precision: str = "fp32",
         lean: bool | None = None,
+        kernels: Choice = "auto",
     ) -> Net:
         """Return the network as a torch.nn.Module; see `precision` for what is proven.
 
-        lean None is True on devices other than the CPU, whose time it would cost.
+        lean None is True on devices other than the CPU, whose time it would cost. kernels: what
+        runs the neurons, see `snnx_torch.kernels.implementation`.
         """
         missing = sorted({s.op for s in program.steps} - set(RULES) - {"array_layer"})
         if missing:
@@ -143,7 +146,7 @@ class TorchBackend:
         where = device_of(device)
         dtype, low = set_precision(precision, where)
         chosen = where.type != "cpu" if lean is None else lean
-        return Net(program, parameters, where, dtype, low, chosen)
+        return Net(program, parameters, where, dtype, low, chosen, kernels)
 
     def footprint(
         self,

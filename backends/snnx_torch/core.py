@@ -20,6 +20,7 @@ from snnx.program import Parameter, Program, Step
 from snnx.random import key_hash
 from snnx_torch import draws
 from snnx_torch.array_layer import array_layer
+from snnx_torch.kernels.neuron import known
 from snnx_torch.ops import RULES, Rule
 from snnx_torch.sequence import planned
 
@@ -96,11 +97,12 @@ def prepare(
     low: torch.dtype | None = None,
     taps: Collection[str] = (),
     lean: bool = False,
+    kernels: str = "auto",
 ) -> Prepared:
     """Return the program under `how`, for any number of steps; `taps` are edges to return.
 
     `lean` chooses the form that keeps least for the backward pass: norm, residual and neuron as one
-    step that is computed again, and spikes as bits.
+    step that is computed again, and spikes as bits. `kernels` is what runs neurons.
     """
     if lean:
         program = fuse_norm_neuron(program, keep={*taps, *(() if at is None else (at,))})
@@ -115,7 +117,8 @@ def prepare(
         inputs = tuple((n, ref) for n, ref in step.inputs.items() if n != "analog")
         attributes = op_attributes(step, how, how.steps)
         if "neuron" in attributes:
-            attributes["plan"] = planned(attributes)
+            attributes |= {"plan": planned(attributes), "implementation": kernels}
+            attributes["unit"] = known(attributes["plan"])
         draw = _draw_of(step, how)
         skipped = step.op == "dropout" and draw is None
         plays.append(
@@ -254,6 +257,20 @@ def _draw(
     """Add a step's random input; every sample draws by its position, so copies share draws."""
     x = inputs["x"]
     features = x.shape[2:]
+    if draw.kind == "analog":
+        constant = torch.full((), draw.share, device=x.device)
+        share = constant if item.analog is None else env[item.analog]
+        inputs["mask"] = draws.Drawn(
+            dials["seed"],
+            draw.key,
+            dials[draw.counter],
+            index,
+            times,
+            share.to(torch.float32),
+            x.shape[1] // index.shape[0],
+            tuple(features),
+        )
+        return
     if not draw.per_step:
         times = torch.zeros(1, dtype=torch.int64, device=x.device)
     u = draws.uniform(dials["seed"], draw.key, dials[draw.counter], index, times, features.numel())
@@ -263,13 +280,9 @@ def _draw(
         u = u.repeat(1, copies, *[1] * len(features))
     if draw.kind == "encode":
         inputs["noise"] = u.to(x.dtype) if x.dtype == torch.float64 else u
-    elif draw.kind == "dropout":
+    else:
         share = torch.full((), draw.share, dtype=torch.float32, device=u.device)
         inputs["mask"] = (u >= share).to(x.dtype)
-    elif item.analog is not None:
-        inputs["mask"] = u < env[item.analog].to(torch.float32)
-    else:
-        inputs["mask"] = u < torch.full((), draw.share, dtype=torch.float32, device=u.device)
 
 
 def _keep(item: Play, outputs: Mapping[str, Tensor], result: Result) -> None:

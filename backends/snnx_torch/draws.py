@@ -7,6 +7,8 @@ step compiles nothing again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -66,3 +68,33 @@ def bernoulli(
     """Return bool [T, N, elements], true where the uniform draw is below float32(p)."""
     probability = torch.as_tensor(p, dtype=torch.float32, device=samples.device)
     return uniform(seed, key, count, samples, times, elements) < probability
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A mask that is drawn where it is used: `mask()` as an array, or its bits inside a kernel.
+
+    seed and count are 0-d; index [N] are positions in the data set, times [T] absolute steps; share
+    is the 0-d probability; the batch axis holds `copies` of the samples, outermost. `features` is
+    the shape of one sample.
+    """
+
+    seed: Tensor
+    key: int
+    count: Tensor
+    index: Tensor
+    times: Tensor
+    share: Tensor
+    copies: int
+    features: tuple[int, ...]
+
+    def mask(self) -> Tensor:
+        """Return the mask, bool [T, N, *F]."""
+        elements = 1
+        for size in self.features:
+            elements *= size
+        u = uniform(self.seed, self.key, self.count, self.index, self.times, elements)
+        u = u.reshape(self.times.shape[0], self.index.shape[0], *self.features)
+        if self.copies > 1:
+            u = u.repeat(1, self.copies, *[1] * len(self.features))
+        return u < self.share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from snnx.program import Program, Step
 from snnx_torch import core
 from snnx_torch.arrays import parameters_in, to_tensor
 from snnx_torch.dials import pack, unpack
+from snnx_torch.kernels.implementation import Choice
 from snnx_torch.ops import project as project_rule
 
 
@@ -54,12 +55,14 @@ class Net(nn.Module):
         dtype: torch.dtype = torch.float32,
         low: torch.dtype | None = None,
         lean: bool = False,
+        kernels: Choice = "auto",
     ) -> None:
         super().__init__()
         self.program, self.dtype, self.low, self.lean = program, dtype, low, lean
+        self.kernels: Choice = kernels
         self.dial_names = tuple(program.dials)
-        self._train = core.prepare(program, Run(train_mode(program), 1), low=low, lean=lean)
-        self._eval = core.prepare(program, Run(EVAL, 1), low=low, lean=lean)
+        self._train = self.prepared(Run(train_mode(program), 1))
+        self._eval = self.prepared(Run(EVAL, 1))
         tensors = parameters_in(program, parameters, dtype, device)
         stats = initial_statistics(program)
         buffers = {k: to_tensor(v, dtype, device) for k, v in stats.items()}
@@ -110,6 +113,13 @@ class Net(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return self._dials.device  # type: ignore[return-value]
+
+    def prepared(
+        self, how: Run, at: str | None = None, taps: Collection[str] = ()
+    ) -> core.Prepared:
+        """Return the program under `how`, in the network's dtype and form, with its kernels."""
+        own = {"low": self.low, "lean": self.lean, "kernels": self.kernels}
+        return core.prepare(self.program, how, at=at, taps=taps, **own)
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the running statistics by path."""

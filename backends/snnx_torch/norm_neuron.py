@@ -20,6 +20,7 @@ from snnx_torch.sequence import (
     added,
     at,
     at_rest,
+    given_extra,
     planned,
     prepared,
     replay,
@@ -261,7 +262,7 @@ def norm_neuron(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> 
         statistics += [mean, inverse]
         moved |= {f"{branch}{n}": a for n, a in zip(NORM_INPUTS[2:], new, strict=True)}
     states, numbers = prepared(plan, inputs, inputs["x"])
-    extra = inputs.get(plan.extra) if plan.extra else None
+    extra = given_extra(plan, inputs)
     packed = attributes.get("residual_packed")
     rests = not any(name in inputs for name in plan.states)
     fused = Fused(plan, steps, tuple(norms), packed, rests)

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnx_torch import losses
+from snnx_torch.kernels import neuron, rate_neuron
 from snnx_torch.norm_neuron import norm_neuron
 from snnx_torch.packed import PackedConv2d, PackedLinear, scale_of
 from snnx_torch.quantize import quantized
 from snnx_torch.rate_block import rate_block
-from snnx_torch.rates import rate_mapping, rate_neuron
+from snnx_torch.rates import rate_mapping
 from snnx_torch.recurrent import recurrent
-from snnx_torch.sequence import sequence
 
 Inputs = Mapping[str, Tensor]
 Attributes = Mapping[str, Any]
@@ -235,7 +235,7 @@ RULES: dict[str, Rule] = {
     "flatten": flatten,
     "add": add,
     "dropout": dropout,
-    "neuron": sequence,
+    "neuron": neuron,
     "norm_neuron": norm_neuron,
     "recurrent": recurrent,
     "rate_neuron": rate_neuron,

@@ -18,6 +18,7 @@ from snnx_torch.sequence import (
     distinct,
     extra_at,
     full,
+    given_extra,
     observed,
     planned,
     prepared,
@@ -145,7 +146,7 @@ def recurrent(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> di
     decay: Any = attributes.get("synapse_decay", 0.0)
     if "synapse_decay" in inputs:
         *numbers, decay = distinct([*numbers, inputs["synapse_decay"].to(dtype)])
-    extra = inputs.get(chosen.extra) if chosen.extra else None
+    extra = given_extra(chosen, inputs)
     feedback = inputs["feedback"].to(dtype)
     arrays = (chosen, steps, x, extra, feedback, decay, c, y, *states, *numbers)
     found = RecurrentSequence.apply(*arrays) if torch.is_grad_enabled() else scan(*arrays)[0]

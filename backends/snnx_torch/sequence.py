@@ -17,7 +17,8 @@ from torch import Tensor
 
 from snnx.lower import evaluate, forward_lines, reverse_lines
 from snnx.ops.neuron import learned_names
-from snnx.trace import Lines
+from snnx.trace import Fire, Lines
+from snnx_torch.draws import Drawn
 
 WIDE = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
 
@@ -69,6 +70,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 class Plan:
     """What a sequence fixes besides its arrays. `extra` is "mask", "spike" or "" (none)."""
 
+    neuron: Any
+    fire: Fire
     forward: Lines
     reverse: Lines
     states: tuple[str, ...]
@@ -86,6 +89,8 @@ def plan(neuron: Any, fire: str, observe: bool) -> Plan:
     trace = neuron.trace()
     learned = learned_names({"neuron": neuron})
     return Plan(
+        neuron,
+        fire,  # type: ignore[arg-type]
         forward_lines(trace, fire, observe),  # type: ignore[arg-type]
         reverse_lines(trace, learned),
         tuple(f"state.{s}" for s in trace.states),
@@ -296,7 +301,7 @@ def sequence(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> dic
     x = inputs["x"]
     steps = attributes.get("steps", x.shape[0])
     states, numbers = prepared(chosen, inputs, x)
-    extra = inputs.get(chosen.extra) if chosen.extra else None
+    extra = given_extra(chosen, inputs)
     if torch.is_grad_enabled():
         found = Sequence.apply(chosen, steps, x, extra, *states, *numbers)
     else:
@@ -304,6 +309,12 @@ def sequence(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> dic
         found, _ = scan(chosen, steps, current, x.dtype, extra, *states, *numbers, keep=False)
     names = ("y", *(("spike", "potential") if chosen.observe else ()), *chosen.states)
     return dict(zip(names, found, strict=True))
+
+
+def given_extra(plan: Plan, inputs: Mapping[str, Any]) -> Tensor | None:
+    """Return the mask, drawn where it is to be drawn, or the imposed spikes of a plan."""
+    extra = inputs.get(plan.extra) if plan.extra else None
+    return extra.mask() if isinstance(extra, Drawn) else extra
 
 
 def planned(attributes: Mapping[str, Any]) -> Plan:

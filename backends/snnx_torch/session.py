@@ -116,9 +116,7 @@ class TorchSession:
 
     def _made(self, mode: Mode, totals: tuple[int, ...]) -> Callable[..., Any]:
         """Return the step of micro-batches of these numbers of steps, compiled if wanted."""
-        prepared = core.prepare(
-            self.net.program, Run(mode, 1), low=self.net.low, lean=self.net.lean
-        )
+        prepared = self.net.prepared(Run(mode, 1))
         update = self.update
 
         def step(*arrays: Any) -> Any:
@@ -173,7 +171,7 @@ class TorchSession:
             x = x.repeat(1, copies, *[1] * (x.dim() - 2))
         how = Run(mode, total, copies, frozenset(impose or ()), observed)
         out = core.play(
-            core.prepare(net.program, how, at=at, low=net.low, taps=taps, lean=net.lean),
+            net.prepared(how, at, taps),
             parameters,
             net.statistics(),
             x,

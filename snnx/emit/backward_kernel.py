@@ -43,6 +43,7 @@ def backward(
     if learned:
         w.argument("lane", "uint", "size")
         w.argument("groups", "uint", "size")
+        w.argument("turns", "uint", "size")
         w.lanes("backward")
     else:
         w.tile("backward")

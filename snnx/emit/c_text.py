@@ -154,7 +154,8 @@ class CWriter(Writer):
     def _sizes(self) -> None:
         sizes = [a.name for a in self.arguments if a.role == "size"]
         for i, name in enumerate(sizes):
-            self.row(f"const uint {name} = sizes[{i}];")
+            if name != "turns":  # the loop over rows ends by itself
+                self.row(f"const uint {name} = sizes[{i}];")
         self.row("const size_t stride = total;")
 
     def rows_of_lane(self) -> None:

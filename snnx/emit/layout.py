@@ -10,7 +10,7 @@ from typing import Any
 from snnx.emit.unit import Share, Unit
 from snnx.emit.variant import Source, Variant, word_bits
 
-LIMIT = 2**31 - 1  # neurons of one step, N * prod(F): places within a step are 32-bit numbers
+LIMIT = 2**30  # neurons of one step, N * prod(F): places within two steps are 32-bit numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ class Layout:
         lane = period * max(-(-width // period), 1)
         rows = -(-self.total // lane)
         return replace(self, lane=lane, groups=max(min(groups, rows), 1))
+
+    @property
+    def turns(self) -> int:
+        """How many neurons a thread owns at most."""
+        return -(-self.total // max(self.lane * self.groups, 1))
 
     def period(self, share: Share) -> int:
         """Return after how many neurons the values of a number repeat."""
@@ -91,6 +96,7 @@ def sizes(
         "total": layout.total,
         "lane": layout.lane,
         "groups": layout.groups,
+        "turns": layout.turns,
         "features": layout.features,
         "samples": samples,
         "key": key,

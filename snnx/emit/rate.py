@@ -95,6 +95,7 @@ def rate_backward(variant: Variant, rule: Rule, make: type[Writer]) -> Source:
     if learned:
         w.argument("lane", "uint", "size")
         w.argument("groups", "uint", "size")
+        w.argument("turns", "uint", "size")
         w.lanes("rate_backward")
         w.variable("sum_p0")
         w.rows_of_lane()

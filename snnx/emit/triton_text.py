@@ -1,6 +1,7 @@
 """Kernels as Triton: a program owns a block of neurons, BLOCK of them next to each other.
 
-The text needs, as globals, `triton`, `tl` and the functions of `FUNCTIONS` under these names.
+The text needs, as globals, `triton`, `tl`, the functions of `FUNCTIONS` under these names, and
+snn_count, which returns its argument as the bound of a loop (COUNT, where Triton compiles).
 Division and square root are those of IEEE 754.
 """
 
@@ -13,6 +14,7 @@ from snnx.emit.variant import Source
 from snnx.emit.writer import Type, Writer
 
 FUNCTIONS = {"snn_exp": "exp", "snn_log": "log", "snn_tanh": "tanh", "snn_atan": "atan"}
+COUNT = "@triton.jit\ndef snn_count(n):\n    return n\n"
 _TYPES = {"float": "tl.float32", "uint": "tl.uint32", "bool": "tl.int1"}
 
 
@@ -82,9 +84,9 @@ class TritonWriter(Writer):
         self.row("stride = tl.full((), total, tl.int64)")
 
     def rows_of_lane(self) -> None:
-        self.row("for row in range(tl.program_id(1), tl.cdiv(total, lane), groups):")
+        self.row("for turn in range(0, snn_count(turns)):")
         self.depth += 1
-        self.row("e = row * lane + column")
+        self.row("e = (tl.program_id(1) + turn * groups) * lane + column")
         self.row("m = owned & (e < total)")
 
     def loop(self, variable: str, count: int) -> None:

@@ -1,0 +1,7 @@
+"""Fused kernels of neurons on CUDA, beside the generic rules that they must match."""
+
+from snnx_torch.kernels.implementation import Implementation, implementation
+from snnx_torch.kernels.neuron import neuron
+from snnx_torch.kernels.rates import rate_neuron
+
+__all__ = ["Implementation", "implementation", "neuron", "rate_neuron"]

@@ -1,0 +1,82 @@
+"""Which implementation a step of a neuron gets, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from snnx.emit.layout import LIMIT
+from snnx_torch.kernels.loading import available, interpreting
+
+Choice = Literal["auto", "generic", "triton"]
+CHOICES: tuple[Choice, ...] = ("auto", "generic", "triton")
+DATA = ("torch.float32", "torch.bfloat16", "torch.float16")
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """The name of an implementation, "triton" or "generic", and why it is this one."""
+
+    name: Literal["generic", "triton"]
+    reason: str
+
+
+def implementation(
+    attributes: Mapping[str, Any], device: str, dtype: torch.dtype, neurons: int = 1
+) -> Implementation:
+    """Return what runs a neuron's step of so many neurons, N * prod(F), on a kind of device.
+
+    The attribute "implementation" asks for one: "auto" (the default) takes Triton on CUDA wherever
+    it can, "generic" the interpreted lists, "triton" the kernels or an error.
+
+    Raises: ValueError for an unknown choice, and where kernels are asked for and cannot be.
+    """
+    asked = attributes.get("implementation", "auto")
+    name, reason = _decided(asked, device, str(dtype), neurons <= LIMIT)
+    if name == "refused":
+        raise ValueError(f"implementation: {reason}")
+    return Implementation(name, reason)  # type: ignore[arg-type]
+
+
+def fused(attributes: Mapping[str, Any], x: Tensor) -> bool:
+    """Tell whether kernels run a neuron on the input [T, N, *F]."""
+    asked = attributes.get("implementation", "auto")
+    few = x.numel() // x.shape[0] <= LIMIT
+    name, reason = _decided(asked, x.device.type, str(x.dtype), few)
+    if name == "refused":
+        raise ValueError(f"implementation: {reason}")
+    return name == "triton"
+
+
+@torch.compiler.assume_constant_result
+def _decided(asked: str, device: str, dtype: str, few: bool) -> tuple[str, str]:
+    """Return the implementation, or "refused", and the reason."""
+    if asked not in CHOICES:
+        return "refused", f"is one of {CHOICES}, not {asked!r}"
+    if asked == "generic":
+        return "generic", "asked for"
+    missing = _missing(device, dtype, few)
+    if asked == "auto" and not missing and device != "cuda":
+        missing = f"the tensors are on {device}; kernels are for CUDA"
+    if not missing:
+        return "triton", "asked for" if asked == "triton" else f"{dtype} on {device}"
+    if asked == "triton":
+        return "refused", f"Triton kernels were asked for, but {missing}"
+    return "generic", missing
+
+
+def _missing(device: str, dtype: str, few: bool) -> str:
+    """Return what a kernel lacks, or nothing."""
+    if not available():
+        return "the package triton is not installed"
+    if device != "cuda" and not interpreting():
+        return f"Triton has no device {device} here (TRITON_INTERPRET=1 interprets)"
+    if dtype not in DATA:
+        return f"kernels compute in float32, and the input is {dtype}"
+    if not few:
+        return f"a step has more than {LIMIT} neurons"
+    return ""

@@ -1,0 +1,89 @@
+"""Launches of Triton kernels on tensors: outputs, blocks and grids."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnx.emit import Source, Unit, Variant
+from snnx.emit.layout import Layout, finished, kinds, partials, shapes, sizes, widest
+from snnx_torch.kernels.loading import function, interpreting
+
+WARPS = 4
+PROGRAMS = 1056  # of a kernel that sums: eight for each of 132 multiprocessors
+LIVE = 64  # values that a thread holds over a chunk
+BYTES = 16  # of one load of a thread
+INTERPRETED = 64  # neurons of a block where Triton interprets
+_WORDS = {"word8": torch.uint8, "word16": torch.int16, "word32": torch.int32}
+
+
+def block(unit: Unit, variant: Variant, itemsize: int) -> int:
+    """Return how many neurons a program owns: a power of two per thread, as registers allow."""
+    if interpreting():
+        return INTERPRETED
+    held = variant.chunk * max(len(unit.states), 1) if variant.keep == "input" else 1
+    each = BYTES // itemsize
+    while each > 1 and each * held > LIVE:
+        each //= 2
+    return 32 * WARPS * each
+
+
+def summing(unit: Unit, layout: Layout, size: int) -> Layout:
+    """Return the lanes of a backward that sums: whole blocks where that is not too long."""
+    share = widest(unit)
+    if share == "layer":
+        programs = min(-(-layout.total // size), PROGRAMS)
+        return layout.lanes(share, size * programs, 1)
+    period = layout.period(share)
+    even = math.lcm(period, size)
+    width = even if even <= layout.total else size
+    blocks = -(-max(width, period) // size)
+    return layout.lanes(share, width, max(PROGRAMS // blocks, 1))
+
+
+def launch(
+    source: Source,
+    unit: Unit,
+    variant: Variant,
+    layout: Layout,
+    arrays: Mapping[str, Tensor],
+    size: int,
+    samples: int = 0,
+    key: int = 0,
+) -> dict[str, Tensor]:
+    """Run a kernel; return what it wrote, in flat shapes."""
+    like = arrays["x"] if "x" in arrays else arrays["g_y"]
+    kind = kinds(source, unit, variant)
+    outputs: dict[str, Tensor] = {}
+    for name, shape in shapes(source, unit, variant, layout).items():
+        dtype = {"data": like.dtype, "float": torch.float32, "byte": torch.uint8}.get(kind[name])
+        if name.startswith("partial_"):
+            shape = _partial_shape(name, shape, unit, layout, size)
+        outputs[name] = torch.empty(shape, dtype=dtype or _WORDS[kind[name]], device=like.device)
+    given = {n: arrays[n].contiguous() for n in source.names("in")}
+    numbers = sizes(source, unit, layout, samples, key)
+    every: dict[str, Any] = {**given, **outputs, **numbers}
+    ordered = [every[a.name] for a in source.arguments]
+    columns = -(-(layout.lane if "lane" in numbers else layout.total) // size)
+    grid = (columns, layout.groups) if "lane" in numbers else (columns,)
+    function(source)[grid](*ordered, BLOCK=size, num_warps=WARPS, enable_fp_fusion=False)
+    return outputs
+
+
+def _partial_shape(
+    name: str, shape: tuple[int, ...], unit: Unit, layout: Layout, size: int
+) -> tuple[int, ...]:
+    share = dict(partials(unit).values()).get(name, "layer")
+    return (layout.groups, -(-layout.lane // size)) if share == "layer" else shape
+
+
+def summed(unit: Unit, got: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Return the gradients of the learned numbers, flat."""
+    return {
+        name: finished(got[partial], share, layout)
+        for name, (partial, share) in partials(unit).items()
+    }

@@ -1,0 +1,222 @@
+"""The kernels as operators of torch: opaque to the compiler, with shapes and gradients declared.
+
+    snnx::neuron_forward(x, extra, states, numbers, spec, ...) -> [y, ...]
+    snnx::neuron_backward(kept, extra, states, numbers, cotangents, spec, ...) -> [g_x, ...]
+
+`spec` names the kernels by their text, so it means the same in every process; `register` makes it
+known. `extra` is a mask, imposed spikes, or what mask bits are drawn from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnx.emit import Source, Unit, Variant, backward, forward
+from snnx.emit.layout import Layout, kinds, shapes
+from snnx.emit.triton_text import TritonWriter
+from snnx_torch.kernels.launch import _WORDS, block, launch, summed, summing
+
+EXTRAS = {
+    "": (),
+    "mask": ("mask",),
+    "spike": ("imposed",),
+    "drawn": ("seed", "count", "index", "times", "share"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The kernels of a neuron's step: in training both, in inference the forward alone."""
+
+    unit: Unit
+    variant: Variant
+    forward: Source
+
+    def backward(self, final: bool) -> Source:
+        """Return the backward, with or without cotangents of the final states."""
+        return backward(self.unit, replace(self.variant, final=final), TritonWriter)
+
+
+_SPECS: dict[str, Spec] = {}
+
+
+def register(unit: Unit, variant: Variant) -> str:
+    """Return the name under which the operators know the kernels of a unit and variant."""
+    source = forward(unit, variant, TritonWriter)
+    name = source.name
+    if variant.keep:
+        name += backward(unit, variant, TritonWriter).name.removeprefix("snnx_backward")
+    name += "".join(f"_{n.share}" for n in unit.numbers)  # the text knows only how they repeat
+    _SPECS.setdefault(name, Spec(unit, variant, source))
+    return name
+
+
+def _arrays(spec: Spec, extra: list[Tensor], states: list[Tensor], numbers: list[Tensor]) -> Any:
+    found = dict(zip(EXTRAS[spec.variant.extra], extra, strict=bool(extra)))
+    given = [f"s{spec.unit.states.index(name)}_in" for name in spec.variant.given]
+    found |= dict(zip(given, states, strict=bool(states)))
+    found |= {f"p{i}_at": number for i, number in enumerate(numbers)}
+    if "mask" in found:
+        found["mask"] = found["mask"].view(torch.uint8)
+    return found
+
+
+def _shaped(name: str, array: Tensor, shape: torch.Size) -> Tensor:
+    if name in ("bits", "checkpoints"):
+        return array
+    return array.view(*array.shape[:-1], *shape)
+
+
+@torch.library.custom_op("snnx::neuron_forward", mutates_args=())
+def neuron_forward(
+    x: Tensor,
+    extra: list[Tensor],
+    states: list[Tensor],
+    numbers: list[Tensor],
+    spec: str,
+    samples: int,
+    key: int,
+) -> list[Tensor]:
+    """Return y, observed sequences, final states and what the backward needs, as the spec says."""
+    known, shape = _SPECS[spec], x.shape[1:]
+    arrays = {"x": x, **_arrays(known, extra, states, numbers)}
+    size = block(known.unit, replace(known.variant, keep=""), x.element_size())
+    layout = Layout.of(tuple(shape))
+    parts = (known.forward, known.unit, known.variant, layout)
+    found = launch(*parts, arrays, size, samples, key)
+    return [_shaped(name, array, shape) for name, array in found.items()]
+
+
+@neuron_forward.register_fake
+def _(
+    x: Tensor,
+    extra: list[Tensor],
+    states: list[Tensor],
+    numbers: list[Tensor],
+    spec: str,
+    samples: int,
+    key: int,
+) -> list[Tensor]:
+    known, shape = _SPECS[spec], x.shape[1:]
+    layout = Layout(shape.numel(), shape[1:].numel(), shape[-1])
+    kind = kinds(known.forward, known.unit, known.variant)
+    found = []
+    for name, flat in shapes(known.forward, known.unit, known.variant, layout).items():
+        dtype = {"data": x.dtype, "float": torch.float32}.get(kind[name]) or _WORDS[kind[name]]
+        kept = name in ("bits", "checkpoints")
+        found.append(x.new_empty(flat if kept else (*flat[:-1], *shape), dtype=dtype))
+    return found
+
+
+@torch.library.custom_op("snnx::neuron_backward", mutates_args=())
+def neuron_backward(
+    kept: list[Tensor],
+    extra: list[Tensor],
+    states: list[Tensor],
+    numbers: list[Tensor],
+    g_y: Tensor,
+    g_states: list[Tensor],
+    spec: str,
+    samples: int,
+    key: int,
+) -> list[Tensor]:
+    """Return the gradients of x, the given states and the learned numbers."""
+    known, shape = _SPECS[spec], g_y.shape[1:]
+    source = known.backward(final=bool(g_states))
+    variant = replace(known.variant, final=bool(g_states))
+    names = ("x", "checkpoints") if variant.keep == "input" else ("bits",)
+    arrays = dict(zip(names, kept, strict=False))
+    arrays |= _arrays(known, extra, states, numbers)
+    arrays |= {"g_y": g_y} | {f"g_s{i}_out": g for i, g in enumerate(g_states)}
+    size = block(known.unit, variant, g_y.element_size())
+    layout = Layout.of(tuple(shape))
+    if known.unit.learned:
+        layout = summing(known.unit, layout, size)
+    got = launch(source, known.unit, variant, layout, arrays, size, samples, key)
+    gradients = summed(known.unit, got, layout)
+    learned = dict(zip((n.name for n in known.unit.numbers), numbers, strict=True))
+    found = [a.view(*a.shape[:-1], *shape) for n, a in got.items() if not n.startswith("partial")]
+    return [*found, *(g.reshape(learned[n].shape) for n, g in gradients.items())]
+
+
+@neuron_backward.register_fake
+def _(
+    kept: list[Tensor],
+    extra: list[Tensor],
+    states: list[Tensor],
+    numbers: list[Tensor],
+    g_y: Tensor,
+    g_states: list[Tensor],
+    spec: str,
+    samples: int,
+    key: int,
+) -> list[Tensor]:
+    known, shape = _SPECS[spec], g_y.shape[1:]
+    g_x = g_y.new_empty((1 if known.variant.static else g_y.shape[0], *shape))
+    given = [g_y.new_empty(shape, dtype=torch.float32) for _ in known.variant.given]
+    learned = [
+        torch.empty_like(a) for a, n in zip(numbers, known.unit.numbers, strict=True) if n.learned
+    ]
+    return [g_x, *given, *learned]
+
+
+def _keep(ctx: Any, inputs: Any, output: Any) -> None:
+    x, extra, states, numbers, spec, samples, key = inputs
+    known = _SPECS[spec]
+    names = known.forward.names("out")
+    made = dict(zip(names, output, strict=True))
+    kept = [made[n] for n in ("bits", "checkpoints") if n in made]
+    if known.variant.keep == "input":
+        kept = [x, *kept]
+    recomputes = known.variant.keep == "input"
+    lists = [kept, extra if recomputes else [], states if recomputes else [], numbers]
+    ctx.lengths = [len(each) for each in lists]
+    ctx.save_for_backward(*(t for each in lists for t in each))
+    ctx.spec, ctx.samples, ctx.key, ctx.names = spec, samples, key, names
+    ctx.given, ctx.extras, ctx.like = len(states), len(extra), (output[0].shape, output[0].dtype)
+    ctx.set_materialize_grads(False)
+
+
+def _pull(ctx: Any, grads: list[Tensor | None]) -> Any:
+    known = _SPECS[ctx.spec]
+    lists, start = [], 0
+    for length in ctx.lengths:
+        lists.append(list(ctx.saved_tensors[start : start + length]))
+        start += length
+    kept, extra, states, numbers = lists
+    by_name = dict(zip(ctx.names, grads, strict=True))
+    g_y = by_name["y"]
+    g_states = [by_name.get(f"s{i}_out") for i in range(len(known.unit.states))]
+    like = next((g for g in (g_y, *g_states) if g is not None), None)
+    if like is None:
+        return (
+            None,
+            [None] * ctx.extras,
+            [None] * ctx.given,
+            [None] * len(numbers),
+            None,
+            None,
+            None,
+        )
+    shape, dtype = ctx.like
+    if g_y is None:
+        g_y = like.new_zeros(shape, dtype=dtype)
+    if all(g is None for g in g_states):
+        g_states = []
+    else:
+        zero = g_y.new_zeros(shape[1:], dtype=torch.float32)
+        g_states = [zero if g is None else g for g in g_states]
+    found = torch.ops.snnx.neuron_backward(
+        kept, extra, states, numbers, g_y, g_states, ctx.spec, ctx.samples, ctx.key
+    )
+    g_x, given = found[0], list(found[1 : 1 + ctx.given])
+    learned = iter(found[1 + ctx.given :])
+    g_numbers = [next(learned) if n.learned else None for n in known.unit.numbers]
+    return g_x, [None] * ctx.extras, given, g_numbers, None, None, None
+
+
+neuron_forward.register_autograd(_pull, setup_context=_keep)
