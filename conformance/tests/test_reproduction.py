@@ -23,6 +23,7 @@ FIGURES = {
     "kept_share": 1.0,
 }
 CLAIMS = (
+    "asgl_noise",
     "asgl_sequences",
     "asgl_width",
     "dspike_fashion",
