@@ -252,6 +252,10 @@ class Backend(Protocol):
         """
         ...
 
+    def peak_bytes(self, reset: bool = False) -> int | None:
+        """Return the most bytes its arrays took since the last reset; None where it cannot tell."""
+        ...
+
     def session(
         self,
         net: Any,

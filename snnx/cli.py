@@ -179,6 +179,36 @@ def plan(
 
 @app.command()
 @guarded
+def bench(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="digits, or FILE.toml, and changes"),
+    ] = None,
+    backend: Backend = None,
+    device: Device = None,
+    precision: Precision = None,
+    forms: Annotated[
+        bool, typer.Option("--forms", help="lean or not, compiled or not: all four")
+    ] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="steps that are timed")] = 20,
+    shape: Annotated[
+        str | None, typer.Option(help="of one sample, as 32,32,3, where the data are not here")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="their number, with --shape")] = None,
+    as_json: Json = False,
+    no_color: NoColor = False,
+) -> None:
+    """Measure a training step here: time, memory, and whether its numbers are right."""
+    from snnx.commands import bench as command
+
+    given = {"backend": backend, "device": device, "precision": precision}
+    more = [f"{k}={v}" for k, v in given.items() if v is not None]
+    wanted = command.Request([*(words or []), *more], forms, repeats, shape, classes)
+    raise typer.Exit(command.run(wanted, Screen(as_json=as_json, no_color=no_color)))
+
+
+@app.command()
+@guarded
 def plot(
     run: Annotated[str, typer.Argument(metavar="RUN", help="a run, or latest")],
     which: Annotated[str, typer.Argument(help="one picture by name, or all")] = "all",

@@ -177,6 +177,12 @@ class MlxBackend:
         session = self.session(net, objective, optim, steps=steps, chunk=chunk)
         return footprint(session, samples)
 
+    def peak_bytes(self, reset: bool = False) -> int | None:
+        """Return the peak of MLX's allocator."""
+        if reset:
+            mx.reset_peak_memory()
+        return mx.get_peak_memory()
+
     def session(
         self,
         net: Net,

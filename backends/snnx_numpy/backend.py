@@ -95,6 +95,10 @@ class NumpyBackend:
         """Refuse: the oracle keeps all that it computes, and nobody plans for it."""
         raise BackendError("the numpy backend is the oracle; plan for torch or mlx")
 
+    def peak_bytes(self, reset: bool = False) -> int | None:
+        """Return None: NumPy does not count."""
+        return None
+
     def session(
         self,
         net: Net,

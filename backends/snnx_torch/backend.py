@@ -170,6 +170,14 @@ class TorchBackend:
         form = {"dtype": dtype, "low": low, "lean": lean is not False, "chunk": chunk}
         return footprint(program, objective, optim, steps=steps, samples=samples, **form)
 
+    def peak_bytes(self, reset: bool = False) -> int | None:
+        """Return the peak of CUDA's allocator; None on other devices, which do not count."""
+        if not torch.cuda.is_available():
+            return None
+        if reset:
+            torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.max_memory_allocated()
+
     def session(
         self,
         net: Net,

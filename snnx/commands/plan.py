@@ -12,6 +12,7 @@ from snnx.analysis.operations import operations
 from snnx.backend import Footprint, load_backend
 from snnx.commands.screen import Screen
 from snnx.data import Dataset
+from snnx.data.lazy import Source
 from snnx.program import Program
 from snnx.training.plan import Plan
 from snnx.training.recipe import RecipeError, override, read_recipe, resolve
@@ -35,32 +36,32 @@ def plan(request: Request, screen: Screen) -> None:
         memory = None if request.device is None else memory_of(request.device)
     except ValueError as error:
         raise RecipeError(f"--device: {error}") from error
-    planned = _planned(request)
-    program = planned.program()
-    backend = load_backend(planned.backend)
+    chosen, _ = planned(request.words, request.shape, request.classes)
+    program = chosen.program()
+    backend = load_backend(chosen.backend)
 
     def run(samples: int) -> Footprint:
         return backend.footprint(
             program,
-            planned.objective,
-            planned.optim,
-            steps=planned.steps,
+            chosen.objective,
+            chosen.optim,
+            steps=chosen.steps,
             samples=samples,
-            precision=planned.precision,
-            lean=planned.lean,
-            chunk=planned.chunk,
+            precision=chosen.precision,
+            lean=chosen.lean,
+            chunk=chosen.chunk,
         )
 
-    fit, found = fitted(run, planned.batch_size)
-    samples = max(min(planned.batch_size, 64), 2)
+    fit, found = fitted(run, chosen.batch_size)
+    samples = max(min(chosen.batch_size, 64), 2)
     kept = {path: size / samples for path, size in found.kept.items()}
     _table(program, kept, screen)
-    peak = fit.peak(planned.batch_size)
+    peak = fit.peak(chosen.batch_size)
     values = {
         "backend": backend.name,
-        "precision": planned.precision,
-        "T": planned.steps,
-        "batch_size": planned.batch_size,
+        "precision": chosen.precision,
+        "T": chosen.steps,
+        "batch_size": chosen.batch_size,
         "parameters": sum(p.size for p in program.parameters),
         "standing_bytes": found.standing,
         "kept_bytes_per_sample": sum(kept.values()),
@@ -70,7 +71,7 @@ def plan(request: Request, screen: Screen) -> None:
     screen.line()
     screen.line(f"parameters, statistics, moments   {readable(found.standing)}")
     screen.line(f"each sample, at the peak          {readable(fit.per_sample)}")
-    screen.line(f"peak at batch {planned.batch_size:<6}              {readable(peak)}")
+    screen.line(f"peak at batch {chosen.batch_size:<6}              {readable(peak)}")
     if memory is not None:
         values["device_bytes"], values["largest_batch"] = memory, fit.largest(memory)
         screen.line(
@@ -80,16 +81,16 @@ def plan(request: Request, screen: Screen) -> None:
     screen.final(values)
 
 
-def _planned(request: Request) -> Plan:
-    presets = [word for word in request.words if "=" not in word]
-    changes = [override(word) for word in request.words if "=" in word]
+def planned(
+    words: Sequence[str], shape: str | None = None, classes: int | None = None
+) -> tuple[Plan, Source]:
+    """Return a recipe's last stage and its data; `shape` and `classes` stand for data not here."""
+    presets = [word for word in words if "=" not in word]
+    changes = [override(word) for word in words if "=" in word]
     values = resolve([*(read_recipe(name) for name in presets or ["digits"]), *changes]).values
-    if request.shape is None:
-        dataset = open_data(values["data"])
-    else:
-        dataset = _stand_in(request.shape, request.classes)
+    dataset = open_data(values["data"]) if shape is None else _stand_in(shape, classes)
     found = make_plan(values, dataset)
-    return found.stage(found.epochs - 1)[0]
+    return found.stage(found.epochs - 1)[0], dataset
 
 
 def _stand_in(shape: str, classes: int | None) -> Dataset:

@@ -11,6 +11,9 @@ from snnx.ops._op import Tolerance
 # gradients back through them.
 NETWORK = Tolerance(1e-5, 1e-4)
 
+# The gradients of such a network by the precision of its products: TF32 keeps 10 bits, bfloat16 7.
+NETWORK_GRADIENT = {"fp64": 1e-4, "fp32": 1e-4, "tf32": 3e-2, "bf16": 2e-1}
+
 # Ten optimiser steps in smooth mode: loss, weights, moments and statistics, relative.
 TRAINING = 1e-4
 

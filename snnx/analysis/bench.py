@@ -1,0 +1,169 @@
+"""What a training step costs on this machine: time, memory and samples per second, by form.
+
+A form is how the step is run: `lean` or not, compiled or not. Before a form is timed, its loss and
+gradients on a few samples are compared with the float64 reference, which imposes its spikes on both
+(`snnx.ops.levels`); a form that disagrees has no time.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from snnx.backend import Backend, Batch, Session, load_backend
+from snnx.batch import dial_values
+from snnx.building import initial_parameters
+from snnx.data import Batches
+from snnx.mode import train_mode
+from snnx.ops.levels import NETWORK_GRADIENT
+from snnx.training.plan import Plan
+
+CHECKED = 2  # samples whose gradients are compared
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a step is run; None leaves the choice to the backend."""
+
+    lean: bool | None = None
+    compile: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        words = {True: "lean", False: "keep", None: ""}[self.lean]
+        more = {True: "compiled", False: "eager", None: ""}[self.compile]
+        return " ".join(word for word in (words, more) if word) or "default"
+
+
+FORMS = tuple(Form(lean, compiled) for compiled in (False, True) for lean in (False, True))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The figures of one form; seconds None where its numbers are not those of the reference."""
+
+    backend: str
+    form: str
+    error: float
+    allowed: float
+    first_step: float | None = None
+    step: float | None = None
+    spread: float | None = None
+    loop: float | None = None
+    samples_per_second: float | None = None
+    peak_bytes: int | None = None
+    graphs: int = 0
+
+    def values(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return asdict(self)
+
+
+def bench(
+    plan: Plan, dataset: Any, form: Form, repeats: int = 20, clock: Clock = time.perf_counter
+) -> Cost:
+    """Return what a step of the plan costs in one form.
+
+    first_step holds the compilation; step is the median of `repeats` steps on one batch, spread the
+    distance of its quartiles; loop the median per step with the batches of an epoch read as a run
+    reads them. Seconds.
+    """
+    plan = replace(plan, lean=form.lean, compile=form.compile)
+    backend = load_backend(plan.backend)
+    batches = Batches(dataset, "train", plan.batch_size, plan.seed, drop_last=True)
+    batch = next(iter(batches.epoch(0)))
+    error = disagreement(plan, backend, few(batch, CHECKED, len(dataset.features)))
+    allowed = NETWORK_GRADIENT[plan.precision]
+    row = Cost(backend.name, form.name, error, allowed)
+    if not error <= allowed:
+        return row
+    session = _session(plan, backend)
+    backend.peak_bytes(reset=True)
+    began = clock()
+    _take(session, batch, 0)
+    first = clock() - began
+    _take(session, batch, 1)
+    times = [_timed(session, [batch], 2 + i, clock) for i in range(repeats)]
+    loop = _timed(session, _endless(batches), 2 + repeats, clock, repeats)
+    quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
+    step = statistics.median(times)
+    return replace(
+        row,
+        first_step=first,
+        step=step,
+        spread=quartiles[2] - quartiles[0],
+        loop=loop,
+        samples_per_second=len(batch["index"]) / step,
+        peak_bytes=backend.peak_bytes(),
+        graphs=session.compilations(),
+    )
+
+
+def few(batch: Batch, samples: int, axes: int) -> Batch:
+    """Return the first samples of a batch, each of `axes` axes, with or without time."""
+    found: Any = {k: v[:samples] for k, v in batch.items() if k != "x"}  # type: ignore[index]
+    x = batch["x"]
+    return {**found, "x": x[:, :samples] if x.ndim == axes + 2 else x[:samples]}
+
+
+def disagreement(plan: Plan, backend: Backend, batch: Batch) -> float:
+    """Return the largest error of loss and gradients at the reference's spikes, relative.
+
+    A gradient's error is that over its largest value.
+    """
+    program = plan.program()
+    dials = {**dial_values(program, plan.optim), "seed": plan.seed, "step": 0, "epoch": 0}
+    mode = train_mode(program)
+    oracle = _session(
+        replace(plan, precision="fp64", device=None, compile=False, lean=False),
+        load_backend("numpy"),
+    )
+    paths = [step.path for step in program.spiking]
+    seen = oracle.forward(batch, dials, mode, [f"{path}.spike" for path in paths])
+    impose = {path: seen.taps[f"{path}.spike"] for path in paths}
+    wanted_loss, wanted = oracle.grads(batch, dials, mode, impose=impose)
+    loss, found = _session(plan, backend).grads(batch, dials, mode, impose=impose)
+    errors = [abs(loss - wanted_loss) / max(abs(wanted_loss), 1e-30)]
+    for path, g in wanted.items():
+        largest = float(np.abs(g).max())
+        if largest > 0.0:
+            errors.append(float(np.abs(found[path] - g).max()) / largest)
+    return float(np.max(errors))
+
+
+def _session(plan: Plan, backend: Backend) -> Session:
+    program = plan.program()
+    values = initial_parameters(program, plan.seed)
+    options = {"device": plan.device, "precision": plan.precision, "lean": plan.lean}
+    net = backend.build(program, values, **options)
+    more = {"steps": plan.steps, "compile": plan.compile, "deterministic": plan.deterministic}
+    return backend.session(net, plan.objective, plan.optim, **more)
+
+
+def _endless(batches: Batches) -> Iterator[Batch]:
+    epoch = 0
+    while True:
+        yield from batches.epoch(epoch)
+        epoch += 1
+
+
+def _take(session: Session, batch: Batch, step: int) -> Mapping[str, float]:
+    return session.read(session.step([batch], {"step": step}))
+
+
+def _timed(session: Session, batches: Any, step: int, clock: Clock, repeats: int = 1) -> float:
+    """Return the seconds of a step, mean over `repeats`; only the last one is waited for."""
+    source = iter(batches)
+    began = clock()
+    pending = None
+    for i in range(repeats):
+        pending = session.step([next(source)], {"step": step + i})
+    session.read(pending)
+    return (clock() - began) / repeats
