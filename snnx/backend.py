@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from snnx.ops._op import Op
     from snnx.optim import Optim
     from snnx.program import Program
+    from snnx.world import World
 
 
 class _Needed(TypedDict):
@@ -30,9 +31,14 @@ class _Needed(TypedDict):
 
 
 class Batch(_Needed, total=False):
-    """x [N, *F] (static) or [T, N, *F]; y [N]; index [N]: positions in the data set; length [N]."""
+    """x [N, *F] (static) or [T, N, *F]; y [N]; index [N]: positions in the data set; length [N].
+
+    `share` makes it one process' part of a batch: (samples that count, samples of the whole
+    batch); 0 count where the sample stands in (`snnx.world.World.share`).
+    """
 
     length: np.ndarray
+    share: tuple[int, int]
 
 
 Dials = Mapping[str, float | int]
@@ -82,6 +88,10 @@ class Session(Protocol):
     NumPy arrays cross only here. `dials` holds a value for every dial of the program and the
     optimiser and the counters "seed", "step" and "epoch"; one left out keeps its initial value,
     an unknown one is a KeyError. `steps` is T for a static x; the session's own unless given.
+
+    In a session with a `group`, `step` is taken by all its processes together, each with its shares
+    of the micro-batches, and so is `grads` of a batch that is a share; their figures are those of
+    the whole. Everything else is this process' own.
     """
 
     def step(
@@ -90,6 +100,8 @@ class Session(Protocol):
         dials: Dials,
         mode: Mode | None = None,
         gradients: Arrays | None = None,
+        *,
+        vote: bool = False,
     ) -> Any:
         """Take one update from micro-batches: gradients are sums over all samples / their count.
 
@@ -97,16 +109,17 @@ class Session(Protocol):
         device. A loss or gradient that is not finite leaves weights, moments and statistics as
         they were. Returns what `read` takes. `mode` stands for the training mode of the program,
         for example Mode("smooth", "batch", True, "train") where two backends are compared.
+        `vote` is a wish of this process, counted over all of them.
 
         `gradients`, canonical arrays by parameter, stand for those of the mean loss of all `parts`
-        (of this process) by these parameters; norm, clip and update follow as ever. All others
+        of all processes by these parameters; norm, clip and update follow as ever. All others
         are gradients of the loss, as without.
         Raises: KeyError, ShapeError, TypeError for a gradient that fits no parameter.
         """
         ...
 
     def read(self, pending: Any) -> dict[str, float]:
-        """Wait, and return loss, correct, samples, gradient_norm.
+        """Wait, and return loss, correct, samples, gradient_norm, votes.
 
         Raises: FloatingPointError with the step's number where they are not finite.
         """
@@ -267,9 +280,20 @@ class Backend(Protocol):
         deterministic: bool = False,
         group: Any = None,
         chunk: int | None = None,
+        sync_norm: bool = True,
     ) -> Session:
         """Return a training session of the module; `compile` None lets the backend choose.
 
         With `chunk`, `Session.step` trains T in chunks of that many steps (`snnx.chunks`).
+        `group` are processes that train together (`World.group`). With `sync_norm` their batch
+        norms take the statistics of the whole batch; without, each those of its share, and the
+        running statistics are their mean.
+        """
+        ...
+
+    def world(self, device: str | None = None) -> World:
+        """Join the processes that a launcher started, each with a device of its own.
+
+        Raises: BackendError where the launcher is another framework's, or no such device is here.
         """
         ...

@@ -132,6 +132,35 @@ def check_counters(values: Mapping[str, Any]) -> None:
             raise ValueError(f"dial {name!r}: must be a whole number in [0, 2^32), not {value!r}")
 
 
+def check_share(batch: Mapping[str, Any], processes: int | None) -> tuple[int, int] | None:
+    """Return a batch's (samples that count, samples of the whole batch); None where it is whole.
+
+    `processes` is the size of the session's group, None without one.
+    Raises: ValueError for a share that cannot be one, or a whole batch where a share belongs.
+    """
+    n, share = len(batch["index"]), batch.get("share")
+    if share is None:
+        if processes in (None, 1):
+            return None
+        raise ValueError(
+            f"batch: {processes} processes train together, and this batch does not say what it is "
+            'a share of; give batch["share"] = (its samples, those of the whole batch), or let '
+            "snnx.data.Batches(..., world=) cut it"
+        )
+    count, total = share
+    if count not in (0, n) or total < max(count, 1) or (count == 0 and n != 1):
+        raise ValueError(
+            f"batch share: {share!r} is not (samples that count, samples of the whole batch) for "
+            f"{n} samples; the first is {n}, or 0 for one sample that stands in"
+        )
+    if processes in (None, 1) and count != total:
+        raise ValueError(
+            f"batch share: {count} of {total} samples, but the session has no other process; "
+            "give it the group of the processes that train together"
+        )
+    return int(count), int(total)
+
+
 def check_parts(parts: Sequence[Mapping[str, Any]]) -> None:
     """Raise ValueError where a step has nothing to train on."""
     if not parts:

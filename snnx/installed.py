@@ -11,6 +11,8 @@ import importlib.util
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from snnx.launch import launched
+
 if TYPE_CHECKING:
     from snnx.backend import Backend
 
@@ -57,9 +59,15 @@ def load_backend(name: str) -> Backend:
 
 
 def default_backend() -> str:
-    """Return "mlx" where Metal is at hand, else "torch", else "mlx"; never numpy by itself."""
+    """Return the launcher's backend; else "mlx" where Metal is at hand, else "torch", else "mlx".
+
+    Never numpy by itself.
+    """
     import platform
 
+    launch = launched()
+    if launch is not None:
+        return launch.backend
     order = ("mlx", "torch") if platform.system() == "Darwin" else ("torch", "mlx")
     for name in order:
         if installed(name):

@@ -17,6 +17,8 @@ from snnx.ops._op import Op
 from snnx.ops.neuron import learned_names
 from snnx.optim import Optim
 from snnx.program import Program
+from snnx.world import World
+from snnx_mlx import ranks
 from snnx_mlx.arrays import DTYPES, to_mlx, to_numpy
 from snnx_mlx.net import Net
 from snnx_mlx.ops import RULES
@@ -194,11 +196,18 @@ class MlxBackend:
         deterministic: bool = False,
         group: Any = None,
         chunk: int | None = None,
+        sync_norm: bool = True,
     ) -> MlxSession:
-        """Return a training session; every op used here is deterministic without being told."""
-        if group is not None:
-            raise BackendError("the mlx backend runs in one process")
-        return MlxSession(net, objective, optim, steps, compile, chunk)
+        """Return a training session; every op used here is deterministic without being told.
+
+        group: an mx.distributed.Group over which gradients are summed, and with sync_norm the
+        statistics of batch norms.
+        """
+        return MlxSession(net, objective, optim, steps, compile, chunk, group, sync_norm)
+
+    def world(self, device: str | None = None) -> World:
+        """Join the processes that mlx.launch started."""
+        return ranks.world(find_device(device))
 
 
 def _ones(program: Program) -> dict[str, np.ndarray]:

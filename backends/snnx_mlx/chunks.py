@@ -13,6 +13,7 @@ from snnx.chunks import piece, share, spans
 from snnx.mode import Run
 
 if TYPE_CHECKING:
+    from snnx_mlx.ranks import Share
     from snnx_mlx.train_step import TrainStep
 
 Tree = dict[str, mx.array]
@@ -32,9 +33,11 @@ def truncated(
     statistics: Tree,
     batch: Tree,
     samples: int,
+    of: Share | None = None,
     **more: Any,
 ) -> tuple[mx.array, Tree, mx.array, Tree]:
     """Return the batch's share of the mean loss over `samples`, gradients, y, statistics."""
+    more["share"] = step.synchronised(of)
     cuts = spans(how.steps, step.chunk)
 
     def play(values: Tree, moved: Tree, start: int, stop: int, state: Any) -> Any:
@@ -50,7 +53,7 @@ def truncated(
             outputs.append(out.y)
 
         def of_output(y: mx.array) -> mx.array:
-            return mx.sum(step.losses(batch, y)) / samples
+            return _counted(mx.sum(step.losses(batch, y)) / samples, of)
 
         value, g_whole = mx.value_and_grad(of_output)(mx.concatenate(outputs))
     grads: Tree = {}
@@ -62,6 +65,7 @@ def truncated(
             one = mx.sum(out.y * g_whole[start:stop])  # its gradient in y is that slice
         else:
             one = _share_of_loss(step, batch, out.y, start, stop, how.steps) / samples
+            one = _counted(one, of)
         return one, out.y, out.state, out.statistics
 
     for start, stop in cuts:
@@ -72,6 +76,10 @@ def truncated(
         value = value if g_whole is not None else value + part
         outputs.append(y)
     return value, grads, mx.concatenate(outputs), moved
+
+
+def _counted(loss: mx.array, of: Share | None) -> mx.array:
+    return loss if of is None else of.own(loss)
 
 
 def _after(arrays: list[mx.array], tree: Any) -> Any:

@@ -11,13 +11,14 @@ import mlx.core as mx
 
 from snnx.array_layer import ArrayLayer
 from snnx.batch import check_state
-from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
+from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
 from snnx.passes import fuse_norm_neuron, mark_packed
 from snnx.program import Parameter, Program, Step
 from snnx_mlx import draws
 from snnx_mlx.arrays import custom_op
 from snnx_mlx.namespace import xp
 from snnx_mlx.ops import RULES
+from snnx_mlx.ranks import Share
 
 Arrays = Mapping[str, mx.array]
 
@@ -59,6 +60,7 @@ def run(
     precision: str = "fp32",
     lean: bool = False,
     taps: Collection[str] = (),
+    share: Share | None = None,
 ) -> Result:
     """Run the program on x [T or 1, N, *F]; pure, so that it may stand inside grad and compile.
 
@@ -67,7 +69,8 @@ def run(
     uint32, are the samples' positions in their data set. Under precision "bf16" convolutions,
     linear maps and the activations after them are bfloat16; all else is float32. `taps` are edges
     to return. `lean` chooses the form that keeps least for the backward pass: norm, residual and
-    neuron as one step that is computed again, and spikes as bits.
+    neuron as one step that is computed again, and spikes as bits. Norms of a
+    `share` are those of the whole batch.
     """
     if lean:
         program = fuse_norm_neuron(program, keep={*taps, *(() if at is None else (at,))})
@@ -90,6 +93,8 @@ def run(
         for (name, _), array in zip(step.states, before.get(step.path, ()), strict=False):
             inputs[f"state.{name}"] = array
         attributes = op_attributes(step, how, inputs["x" if "x" in inputs else "a"].shape[0])
+        if step.op in NORMS and share is not None:
+            attributes["share"] = share
         purpose = draw_purpose(step, how)
         if purpose is not None:
             _draw(step, inputs, attributes, env, dials, purpose, index, times)

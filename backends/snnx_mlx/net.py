@@ -103,11 +103,14 @@ class Net(nn.Module):
             module[key] = array
 
     def arrays(self) -> tuple[dict[str, mx.array], dict[str, mx.array]]:
-        """Return the parameters and the running statistics by path."""
+        """Return the parameters and the running statistics by path, in the program's order.
+
+        The order is the same in every process, which sum them up one after another.
+        """
         found = dict(self._flat())
-        kept = {s.path for s in self.program.statistics}
-        parameters = {k: v for k, v in found.items() if k not in kept}
-        return parameters, {k: found[k] for k in kept}
+        kept = [s.path for s in self.program.statistics]
+        parameters = [p.path for p in self.program.parameters]
+        return {k: found[k] for k in parameters}, {k: found[k] for k in kept}
 
     def _flat(self) -> Iterator[tuple[str, mx.array]]:
         yield from tree_flatten(self.parameters())  # type: ignore[misc]

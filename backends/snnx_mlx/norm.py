@@ -14,6 +14,7 @@ from typing import Any
 import mlx.core as mx
 
 from snnx_mlx.arrays import custom_op, nested_sum
+from snnx_mlx.ranks import Share
 
 
 def _mean(x: mx.array) -> mx.array:
@@ -26,7 +27,7 @@ def _mean(x: mx.array) -> mx.array:
 
 @lru_cache(maxsize=64)
 def _normalise(eps: float, scale: float, copies: int) -> Any:
-    """Return the op (x, weight, bias) -> (y, mean, var, inverse) on the batch's own statistics."""
+    """Return the op (x, weight, bias) -> (y, mean, var, inverse) on this batch's statistics."""
 
     def split(x: mx.array) -> mx.array:
         return x.reshape(x.shape[0], copies, -1, *x.shape[2:]).astype(mx.float32)
@@ -50,6 +51,34 @@ def _normalise(eps: float, scale: float, copies: int) -> Any:
         count = x.size // (copies * x.shape[-1])
         total = [nested_sum(m * count, m.ndim - 1) for m in (mean_gx, mean_g)]
         return g_x.reshape(x.shape), scale * total[0], total[1]
+
+    return custom_op(forward, backward)
+
+
+@lru_cache(maxsize=64)
+def _synchronised(eps: float, scale: float, share: Share) -> Any:
+    """Return the op (x, weight, bias) -> (y, mean, var, inverse), statistics of the whole batch.
+
+    The gradients of weight and bias are this process' part of a sum, like those of other weights.
+    """
+
+    def forward(x: mx.array, weight: mx.array, bias: mx.array) -> tuple[mx.array, ...]:
+        wide = x.astype(mx.float32)
+        mean, var = share.moments(wide)
+        inverse = 1.0 / mx.sqrt(var + eps)
+        y = scale * weight * ((wide - mean) * inverse) + bias
+        return y.astype(x.dtype), mean, var, inverse
+
+    def backward(inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+        x, weight, _ = inputs
+        _, mean, _, inverse = outputs
+        xhat = (x.astype(mx.float32) - mean) * inverse
+        g = cotangents[0].astype(mx.float32)
+        g_bias, g_xhat = (share.own(nested_sum(a, a.ndim - 1)) for a in (g, g * xhat))
+        n = share.values(x)
+        mean_g, mean_gx = (total / n for total in share.sums(g_bias, g_xhat))
+        g_x = share.own(scale * weight * inverse * (g - mean_g - xhat * mean_gx))
+        return g_x, scale * g_xhat, g_bias
 
     return custom_op(forward, backward)
 
@@ -93,7 +122,9 @@ def batch_norm(
     if mode == "running":
         (y,) = _affine(eps, scale)(x, weight, bias, *running)
     else:
-        y, mean, var, _ = _normalise(eps, scale, copies)(x, weight, bias)
+        share = attributes.get("share")
+        own = _normalise(eps, scale, copies) if share is None else _synchronised(eps, scale, share)
+        y, mean, var, _ = own(x, weight, bias)
         if mode == "batch" and copies == 1:
             running = moved(x, mean, var, running, attributes)
     return {"y": y, "running_mean": running[0], "running_var": running[1]}
@@ -103,7 +134,9 @@ def moved(
     x: mx.array, mean: mx.array, var: mx.array, running: list[mx.array], attrs: Mapping[str, Any]
 ) -> list[mx.array]:
     """Return the running statistics after this batch: the variance unbiased, without gradient."""
-    count = attrs.get("repeat", 1) * math.prod(x.shape[:-1])
+    share = attrs.get("share")
+    count = math.prod(x.shape[:-1]) if share is None else share.values(x)
+    count *= attrs.get("repeat", 1)
     if count == 1:
         raise ValueError(
             "batch_norm: one value per channel has no unbiased variance; give more samples or "

@@ -17,6 +17,7 @@ from snnx.ops.norm_neuron import BRANCHES, STATISTICS, norm_attributes, step_cou
 from snnx_mlx.arrays import custom_op, nested_sum, sum_to
 from snnx_mlx.norm import moved
 from snnx_mlx.packed import pack, scale_of, unpack
+from snnx_mlx.ranks import Share
 from snnx_mlx.sequence import Scan
 
 Arrays = Mapping[str, mx.array]
@@ -27,7 +28,8 @@ Attributes = Mapping[str, Any]
 class Branch:
     """What a branch fixes: its input's name, the names' prefix, its norm (mode None: none).
 
-    `packed` tells how a plain residual of spikes is scaled, where it is kept as bits.
+    `packed` tells how a plain residual of spikes is scaled, where it is kept as bits. Statistics of
+    a `share` are those of the whole batch.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Branch:
     scale: float = 1.0
     copies: int = 1
     packed: str | None = None
+    share: Share | None = None
 
 
 def _groups(x: mx.array, copies: int) -> mx.array:
@@ -96,6 +99,9 @@ class FusedScan(Scan):
         if branch.mode == "running":
             return [given[f"{branch.prefix}{n}"].astype(mx.float32) for n in STATISTICS]
         x = _groups(given[branch.name], branch.copies)
+        if branch.share is not None:
+            found = branch.share.moments(given[branch.name].astype(mx.float32))
+            return [m.reshape(*[1] * (x.ndim - 1), -1) for m in found]
         mean = _sum(x) / _count(x, branch.copies)
         centred = x - mean
         return [mean, _sum(centred * centred) / _count(x, branch.copies)]
@@ -141,8 +147,12 @@ class FusedScan(Scan):
         centred = _groups(x, branch.copies) - given[f"{prefix}mean"]
         total, joint = _sum(wide), _sum(wide * centred)
         if branch.mode != "running":
-            count = _count(x, branch.copies)
-            wide = wide - total / count - centred * (inverse * inverse * joint / count)
+            count, sums = _count(x, branch.copies), (total, joint)
+            if branch.share is not None:
+                count, sums = branch.share.values(x), branch.share.sums(total, joint)
+            wide = wide - sums[0] / count - centred * (inverse * inverse * sums[1] / count)
+        if branch.share is not None:
+            wide = branch.share.own(wide)
         g_weight = branch.scale * inverse * joint
         return {
             branch.name: (given[f"{prefix}factor"] * wide).reshape(x.shape),
@@ -173,7 +183,9 @@ def _branch(prefix: str, inputs: Arrays, attributes: Attributes, steps: int) -> 
     mode, copies = own["mode"], own.get("copies", 1)
     if mode not in ("batch", "frozen_batch", "running"):
         raise ValueError(f"norm_neuron: mode {mode!r} is none of batch, frozen_batch, running")
-    return Branch(name, prefix, mode, own.get("eps", 1e-5), own.get("scale", 1.0), copies)
+    share = None if mode == "running" else attributes.get("share")
+    eps, scale = own.get("eps", 1e-5), own.get("scale", 1.0)
+    return Branch(name, prefix, mode, eps, scale, copies, share=share)
 
 
 def norm_neuron(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
@@ -195,6 +207,7 @@ def norm_neuron(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
         running = [inputs[f"{branch.prefix}{n}"].astype(mx.float32) for n in STATISTICS]
         if branch.mode == "batch" and branch.copies == 1:
             own = norm_attributes(attributes, branch.prefix, inputs[branch.name].shape[0], steps)
+            own["share"] = branch.share
             running = moved(inputs[branch.name], first, second, running, own)
         found |= {f"{branch.prefix}{n}": a for n, a in zip(STATISTICS, running, strict=True)}
     return found

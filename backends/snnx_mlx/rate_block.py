@@ -15,7 +15,7 @@ from snnx_mlx.quantize import quantized
 NORM = ("norm_weight", "norm_bias", "running_mean", "running_var")
 PRODUCT = ("x", "weight", "bias")
 SKIP = ("skip", "skip_weight", "skip_bias")
-STATIC = ("mode", "eps", "scale", "decay", "covariance", "stride", "padding", "groups")
+STATIC = ("mode", "eps", "scale", "decay", "covariance", "stride", "padding", "groups", "share")
 
 
 def _product(x: mx.array, weight: mx.array, how: Mapping[str, Any]) -> mx.array:
@@ -48,6 +48,7 @@ def _block(names: tuple[str, ...], options: Options, skip: Options) -> Any:
     how = dict(options)
     scale, running = how.get("scale", 1.0), how["mode"] == "running"
     exact = how.get("covariance", True) and not running
+    share = None if running else how.get("share")
     branches: list[tuple[str, str, str, Mapping[str, Any]]] = [(*PRODUCT, how)]
     if "skip" in names:
         branches.append((*SKIP, dict(skip)))
@@ -62,11 +63,14 @@ def _block(names: tuple[str, ...], options: Options, skip: Options) -> Any:
                 part = _product(part, given[weight].astype(part.dtype), own)
             z = z + part.astype(mx.float32)
             z = z + given[bias] if bias in given else z
-        mean = given["running_mean"] if running else _over_space(z)
-        centred = z - mean
-        var = given["running_var"] if running else _over_space(centred * centred)
+        if share is not None:
+            mean, var = share.moments(z)
+        else:
+            mean = given["running_mean"] if running else _over_space(z)
+            centred = z - mean
+            var = given["running_var"] if running else _over_space(centred * centred)
         inverse = 1.0 / mx.sqrt(var + how.get("eps", 1e-5))
-        xhat = centred * inverse
+        xhat = (z - mean) * inverse
         y = scale * given["norm_weight"] * xhat + given["norm_bias"]
         steps, decay = z.shape[0], how.get("decay", 1.0)
         powers = [decay ** (steps - 1 - t) for t in range(steps)]
@@ -89,14 +93,22 @@ def _block(names: tuple[str, ...], options: Options, skip: Options) -> Any:
         steps = given["x"].shape[0]
         collapsed = mx.sum(cotangents[0], axis=0)
         factor = scale * given["norm_weight"] * inverse
-        c = mx.zeros_like(inverse) if running else _over_space(collapsed * plain)
-        centred = collapsed if running else collapsed - _over_space(collapsed)
+        g_norm, g_norm_bias = (nested_sum(a, a.ndim - 1) for a in (collapsed * plain, collapsed))
+        n = plain.size // plain.shape[-1]
+        if share is not None:
+            n = share.values(plain[None])
+            g_norm, g_norm_bias = share.own(g_norm), share.own(g_norm_bias)
+        sums = (g_norm, g_norm_bias) if share is None else share.sums(g_norm, g_norm_bias)
+        c = mx.zeros_like(inverse) if running else sums[0] / n
+        centred = collapsed if running else collapsed - sums[1] / n
+        if share is not None:
+            c, centred = share.own(c), share.own(centred)
         into, through = (factor * (centred - r * c) for r in (plain, weighted))
         # the norm of a batch takes a bias away
         g_bias = nested_sum(into, into.ndim - 1) if running else mx.zeros_like(factor)
         found = {
-            "norm_weight": scale * nested_sum(collapsed * plain, plain.ndim - 1),
-            "norm_bias": nested_sum(collapsed, plain.ndim - 1),
+            "norm_weight": scale * g_norm,
+            "norm_bias": g_norm_bias,
             "skip": through[None] / steps,
         }
         for name, weight, bias, own in products:

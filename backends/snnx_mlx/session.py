@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from snnx.batch import (
     check_gradients,
     check_names,
     check_parts,
+    check_share,
     check_snapshot,
 )
 from snnx.chunks import check_chunk
@@ -26,6 +28,7 @@ from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx_mlx.arrays import to_mlx, to_numpy, to_words
 from snnx_mlx.net import Net, project
+from snnx_mlx.ranks import Ranks, Share, lost
 from snnx_mlx.train_step import TrainStep, Tree
 
 Pending = dict[str, Any]
@@ -42,11 +45,14 @@ class MlxSession:
         steps: int,
         compile: bool | None,
         chunk: int | None = None,
+        group: Any = None,
+        sync_norm: bool = True,
     ) -> None:
         optim.check(net.program)
         check_chunk(net.program, chunk)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
-        self.train_step = TrainStep(net, objective, optim, chunk)
+        self.ranks = None if group is None else Ranks(group)
+        self.train_step = TrainStep(net, objective, optim, chunk, self.ranks, sync_norm)
         self.compiled = _choose(compile, net.device)
         self._functions: dict[tuple[Any, ...], Callable[..., Any]] = {}
         with mx.stream(net.device):
@@ -71,14 +77,28 @@ class MlxSession:
             arrays["length"] = to_mlx(length)
         return arrays, total
 
+    def _share(self, batch: Batch) -> Share | None:
+        """Return of what a batch is a part; None where the session has no other process."""
+        share = check_share(batch, None if self.ranks is None else self.ranks.size)
+        if self.ranks is None or self.ranks.size == 1:
+            return None
+        n = len(batch["index"])
+        return Share(self.ranks, *(share or (n, n)))
+
     def _function(
-        self, mode: Mode, parts: list[tuple[Tree, int]], imposed: tuple[str, ...]
+        self,
+        mode: Mode,
+        parts: list[tuple[Tree, int]],
+        shares: tuple[Share | None, ...],
+        imposed: tuple[str, ...],
     ) -> Callable[..., Any]:
         """Return the step for such parts and imposed gradients; compiled once."""
-        key = (mode, tuple((total, "length" in batch) for batch, total in parts), imposed)
+        sizes = tuple((total, "length" in batch) for batch, total in parts)
+        key = (mode, sizes, shares, imposed)
         function = self._functions.get(key)
         if function is None:
-            function = partial(self.train_step, mode, tuple(total for _, total in parts))
+            totals = tuple(total for _, total in parts)
+            function = partial(self.train_step, mode, totals, shares)
             function = mx.compile(function) if self.compiled else function
             self._functions[key] = function
         return function
@@ -89,38 +109,60 @@ class MlxSession:
         dials: Dials,
         mode: Mode | None = None,
         gradients: Arrays | None = None,
+        *,
+        vote: bool = False,
     ) -> Pending:
         """Take one update from micro-batches."""
         check_parts(parts)
         check_gradients(self.net.program, gradients)
         values = check_dials(self.train_step.known, dials)
+        shares = tuple(self._share(part) for part in parts)
         with mx.stream(self.net.device):
             ready = [self._batch(part, None) for part in parts]
             imposed = _floats(gradients)
-            function = self._function(mode or self.train_step.mode, ready, tuple(imposed))
+            how = mode or self.train_step.mode
+            function = self._function(how, ready, shares, tuple(imposed))
             batches = [batch for batch, _ in ready]
             words = self.train_step.dials.fill(values)
             parameters, statistics, self.moments, self.count, figures = function(
-                *self.net.arrays(), self.moments, self.count, batches, words, imposed
+                *self.net.arrays(),
+                self.moments,
+                self.count,
+                batches,
+                words,
+                imposed,
+                mx.array(float(vote)),
             )
             self.net.assign(parameters, statistics)
             # everything new is evaluated each step, or the graphs of all steps stay alive
             mx.async_eval(parameters, statistics, self.moments, self.count, figures)
-        samples = sum(len(part["index"]) for part in parts)
+        samples = sum(
+            len(part["index"]) if share is None else share.total
+            for part, share in zip(parts, shares, strict=True)
+        )
         return {**figures, "samples": samples, "step": int(values["step"])}
 
     def read(self, pending: Pending) -> dict[str, float]:
         """Wait, and return the step's figures; FloatingPointError where they are not finite."""
-        loss, norm, correct = (
-            to_numpy(pending[name]).item() for name in ("loss", "gradient_norm", "correct")
-        )
+        names = ("loss", "gradient_norm", "correct", "votes")
+        with self._others():
+            loss, norm, correct, votes = (to_numpy(pending[name]).item() for name in names)
         if not pending["finite"].item():
             raise FloatingPointError(
                 f"step {pending['step']}: loss {loss}, gradient norm {norm}; weights were left "
                 "as they were"
             )
-        samples = pending["samples"]
-        return {"loss": loss, "correct": correct, "samples": samples, "gradient_norm": norm}
+        return {
+            "loss": loss,
+            "correct": int(correct),
+            "samples": pending["samples"],
+            "gradient_norm": norm,
+            "votes": votes,
+        }
+
+    def _others(self) -> Any:
+        """Return what turns MLX's error for a lost process into RankLost."""
+        return nullcontext() if self.ranks is None else lost(self.ranks.rank)
 
     def loss(
         self,
@@ -164,16 +206,21 @@ class MlxSession:
     ) -> tuple[float, dict[str, np.ndarray]]:
         """Return the mean loss and its gradients by path."""
         check_names(self.net.program, parameters=wrt, impose=impose)
-        with mx.stream(self.net.device):
+        share = self._share(batch) if "share" in batch else None
+        step = nullcontext() if self.ranks is None else self.ranks.step()
+        with mx.stream(self.net.device), self._others(), step:
             ready, total = self._batch(batch, steps)
             value, grads, _, _ = self.train_step.gradients(
                 Run(mode or self.train_step.mode, total, 1, frozenset(impose or ())),
                 *self.net.arrays(),
                 ready,
-                len(batch["index"]),
+                len(batch["index"]) if share is None else share.total,
+                share,
                 dials=self._dials(dials),
                 impose=_floats(impose),
             )
+            if share is not None:
+                grads, _, (value,) = self.train_step.reduced(grads, {}, (value,), None)
             chosen = list(grads) if wrt is None else list(wrt)
             mx.eval(value, grads)
             return float(to_numpy(value)), {k: to_numpy(grads[k]) for k in chosen}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from snnx.batch import dial_values
 from snnx.chunks import spans
@@ -19,6 +21,7 @@ from snnx_mlx.chunks import truncated, value_and_grad
 from snnx_mlx.dials import DialBuffer
 from snnx_mlx.net import Net, project
 from snnx_mlx.ops import RULES
+from snnx_mlx.ranks import Ranks, Share
 
 Tree = dict[str, mx.array]
 
@@ -27,9 +30,15 @@ class TrainStep:
     """The run, the loss, its gradients and the update of a network; `traces` counts its calls."""
 
     def __init__(
-        self, net: Net, objective: Objective, optim: Optim, chunk: int | None = None
+        self,
+        net: Net,
+        objective: Objective,
+        optim: Optim,
+        chunk: int | None = None,
+        ranks: Ranks | None = None,
+        sync_norm: bool = True,
     ) -> None:
-        self.chunk = chunk
+        self.chunk, self.ranks, self.sync_norm = chunk, ranks, sync_norm
         self.program, self.precision, self.lean = net.program, net.precision, net.lean
         self.objective, self.optim = objective, optim
         self.known = dial_values(net.program, optim)
@@ -67,6 +76,11 @@ class TrainStep:
         mean = RULES["readout"](inputs, self.objective.readout)["y"]
         return mx.sum(mx.argmax(mean, axis=-1).astype(mx.int32) == batch["y"])
 
+    def synchronised(self, share: Share | None) -> Share | None:
+        """Return the share where norms are to take the whole batch."""
+        alone = self.ranks is None or self.ranks.size == 1
+        return None if alone or not self.sync_norm else share
+
     def gradients(
         self,
         how: Run,
@@ -74,21 +88,32 @@ class TrainStep:
         statistics: Tree,
         batch: Tree,
         samples: int,
+        share: Share | None = None,
         **more: Any,
     ) -> tuple[mx.array, Tree, mx.array, Tree]:
         """Return the batch's share of the mean loss over `samples`, gradients, y, statistics."""
+        more["share"] = self.synchronised(share)
 
         def loss(values: Tree) -> tuple[mx.array, mx.array, Tree]:
             out = self.run(how, values, statistics, batch, **more)
-            return mx.sum(self.losses(batch, out.y)) / samples, out.y, out.statistics
+            each = self.losses(batch, out.y)
+            each = each if share is None else share.own(each)
+            return mx.sum(each) / samples, out.y, out.statistics
 
         (value, y, moved), grads = value_and_grad(loss, parameters)
         return value, grads, y, moved
 
-    def __call__(
+    def __call__(self, *arrays: Any) -> tuple[Tree, Tree, Tree, mx.array, Tree]:
+        """Return what `step` does, its collectives being a chain of their own."""
+        self.traces += 1
+        with nullcontext() if self.ranks is None else self.ranks.step():
+            return self.step(*arrays)
+
+    def step(
         self,
         mode: Mode,
         totals: tuple[int, ...],
+        shares: tuple[Share | None, ...],
         parameters: Tree,
         statistics: Tree,
         moments: Tree,
@@ -96,27 +121,37 @@ class TrainStep:
         parts: list[Tree],
         words: mx.array,
         imposed: Tree,
+        vote: mx.array,
     ) -> tuple[Tree, Tree, Tree, mx.array, Tree]:
         """Return weights, statistics, moments and count after one update, and its figures.
 
-        `totals` is T of every part; `imposed` are gradients of the mean loss over all parts that
-        stand for those of their paths. Everything stays as it was where loss or gradients are not
-        finite; the choice is made on the device.
+        `totals` is T of every part, `shares` what each is a part of; `imposed` are gradients of the
+        mean loss over all parts that stand for those of their paths. Everything stays as it was
+        where loss or gradients are not finite; the choice is made on the device.
         """
-        self.traces += 1
         dials = self.dials.read(words)
-        samples = sum(part["index"].shape[0] for part in parts)
+        samples = sum(
+            part["index"].shape[0] if share is None else share.total
+            for part, share in zip(parts, shares, strict=True)
+        )
         loss, correct, moved = mx.array(0.0), mx.array(0), statistics
         grads: Tree = {}
-        for part, total in zip(parts, totals, strict=True):
+        for part, total, share in zip(parts, totals, shares, strict=True):
             learn = (
                 self.gradients if len(spans(total, self.chunk)) == 1 else partial(truncated, self)
             )
             value, new, y, moved = learn(
-                Run(mode, total), parameters, moved, part, samples, dials=dials
+                Run(mode, total), parameters, moved, part, samples, share, dials=dials
             )
-            loss, correct = loss + value, correct + self.correct(part, y)
+            right = self.correct(part, y)
+            loss, correct = loss + value, correct + (right if share is None else share.own(right))
             grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
+        if self.ranks is not None:
+            own = sum(share.count for share in shares if share is not None)
+            weight = None if self.sync_norm or self.ranks.size == 1 else own / samples
+            grads, moved, (loss, correct, vote) = self.reduced(
+                grads, moved, (loss, correct, vote), weight
+            )
         grads |= imposed
         squares = [nested_sum(g * g, g.ndim) for g in grads.values()]
         norm = mx.sqrt(sum(squares, start=mx.array(0.0)))
@@ -126,9 +161,37 @@ class TrainStep:
         def keep(new: Tree, old: Tree) -> Tree:
             return {k: mx.where(finite, new[k], old[k]) for k in old}
 
-        figures = {"loss": loss, "correct": correct, "gradient_norm": norm, "finite": finite}
+        figures = {
+            "loss": loss,
+            "correct": correct,
+            "gradient_norm": norm,
+            "finite": finite,
+            "votes": vote,
+        }
         after = (keep(updated, parameters), keep(moved, statistics), keep(new_moments, moments))
         return (*after, mx.where(finite, count + 1, count), figures)
+
+    def reduced(
+        self, grads: Tree, statistics: Tree, figures: tuple[mx.array, ...], weight: float | None
+    ) -> tuple[Tree, Tree, tuple[mx.array, ...]]:
+        """Return gradients and figures summed over all processes, in one all-reduce.
+
+        Every process gets the same bits, so that all agree whether the step is finite. With a
+        `weight` the running statistics are means over the processes.
+        """
+        assert self.ranks is not None
+        rows = list(grads.values())
+        if weight is not None:
+            rows += [weight * v for v in statistics.values()]
+        rows += [figure.astype(mx.float32) for figure in figures]
+        joint = self.ranks.sum(mx.concatenate([row.reshape(-1) for row in rows]))
+        ends = np.cumsum([row.size for row in rows]).tolist()
+        pieces = mx.split(joint, ends[:-1])
+        found = [piece.reshape(row.shape) for piece, row in zip(pieces, rows, strict=True)]
+        if weight is not None:
+            statistics = dict(zip(statistics, found[len(grads) :], strict=False))
+        new = dict(zip(grads, found, strict=False))
+        return new, statistics, tuple(found[-len(figures) :])
 
     def _update(
         self,

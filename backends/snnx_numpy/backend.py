@@ -13,6 +13,7 @@ from snnx.ops import OPS
 from snnx.ops._op import Op
 from snnx.optim import Optim
 from snnx.program import Program
+from snnx.world import ALONE, World, launched
 from snnx_numpy.net import Net
 from snnx_numpy.session import NumpySession
 
@@ -110,6 +111,7 @@ class NumpyBackend:
         deterministic: bool = False,
         group: Any = None,
         chunk: int | None = None,
+        sync_norm: bool = True,
     ) -> NumpySession:
         """Return a training session; there is nothing to compile and nothing indeterminate."""
         if compile:
@@ -117,3 +119,13 @@ class NumpyBackend:
         if group is not None:
             raise BackendError("the numpy backend runs in one process")
         return NumpySession(net, objective, optim, steps, chunk)
+
+    def world(self, device: str | None = None) -> World:
+        """Return one process alone; BackendError under a launcher."""
+        launch = launched()
+        if launch is not None:
+            raise BackendError(
+                f"the numpy backend runs in one process, and {launch.launcher} started several; "
+                f"give -b {launch.backend}, or start snnx itself"
+            )
+        return ALONE

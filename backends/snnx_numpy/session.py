@@ -14,6 +14,7 @@ from snnx.batch import (
     check_gradients,
     check_names,
     check_parts,
+    check_share,
     check_snapshot,
     dial_values,
 )
@@ -135,9 +136,13 @@ class NumpySession:
         dials: Dials,
         mode: Mode | None = None,
         gradients: Arrays | None = None,
+        *,
+        vote: bool = False,
     ) -> dict[str, float]:
         """Take one update from micro-batches."""
         check_parts(parts)
+        for part in parts:
+            check_share(part, None)
         check_gradients(self.net.program, gradients)
         values = check_dials(self.known, dials)
         total = sum(len(p["index"]) for p in parts)
@@ -164,6 +169,7 @@ class NumpySession:
             "gradient_norm": norm,
             "finite": finite,
             "step": int(values["step"]),
+            "votes": float(vote),
         }
 
     def _correct(self, batch: Batch, y: np.ndarray) -> int:
@@ -207,7 +213,7 @@ class NumpySession:
                 f"step {pending['step']}: loss {pending['loss']}, gradient norm "
                 f"{pending['gradient_norm']}; weights were left as they were"
             )
-        return {k: pending[k] for k in ("loss", "correct", "samples", "gradient_norm")}
+        return {k: pending[k] for k in ("loss", "correct", "samples", "gradient_norm", "votes")}
 
     def loss(
         self,

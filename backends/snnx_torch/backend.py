@@ -15,6 +15,8 @@ from snnx.ops._op import Op
 from snnx.ops.neuron import learned_names
 from snnx.optim import Optim
 from snnx.program import Program
+from snnx.world import World
+from snnx_torch import ranks
 from snnx_torch.arrays import (
     CONVOLVE,
     DTYPES,
@@ -189,16 +191,23 @@ class TorchBackend:
         deterministic: bool = False,
         group: Any = None,
         chunk: int | None = None,
+        sync_norm: bool = True,
     ) -> TorchSession:
         """Return a training session.
 
         compile: True is torch.compile with its default, a name is one of its backends, None
         compiles on CUDA only. group: a torch.distributed process group over which gradients are
-        summed.
+        summed, and with sync_norm the statistics of batch norms.
         """
         if compile is None:
             compile = net.device.type == "cuda"
-        return TorchSession(net, objective, optim, steps, compile, deterministic, group, chunk)
+        return TorchSession(
+            net, objective, optim, steps, compile, deterministic, group, chunk, sync_norm
+        )
+
+    def world(self, device: str | None = None) -> World:
+        """Join the processes that torchrun started, each with a CUDA device of its own."""
+        return ranks.world(device)
 
 
 def _wide(array: Any) -> Any:

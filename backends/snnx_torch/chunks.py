@@ -12,6 +12,7 @@ from snnx.chunks import piece, share, spans
 from snnx_torch import core
 
 if TYPE_CHECKING:
+    from snnx_torch.ranks import Share
     from snnx_torch.update import Update
 
 Tensors = Mapping[str, Tensor]
@@ -27,14 +28,19 @@ def learnt(
     dials: Tensors,
     steps: int,
     divisor: int,
+    of: Share | None,
 ) -> Learnt:
-    """Return losses [N], y, the gradients of the losses' sum / `divisor`, and new statistics."""
+    """Return losses [N], y, the gradients of the losses' sum / `divisor`, and new statistics.
+
+    `of` says of what the part is a share.
+    """
     if len(spans(steps, update.chunk)) > 1:
-        return _truncated(update, prepared, leaves, statistics, part, dials, steps, divisor)
-    out = core.play(prepared, leaves, statistics, part["x"], None, dials, part["index"], steps)
+        return _truncated(update, prepared, leaves, statistics, part, dials, steps, divisor, of)
+    arrays = (statistics, part["x"], None, dials, part["index"])
+    out = core.play(prepared, leaves, *arrays, steps, share=update.synchronised(of))
     y, moved = out.y, _cut(out.statistics)
     del out  # the final states need not outlive the forward pass
-    losses = update.losses(y, part)
+    losses = update.counted(update.losses(y, part), of)
     found = update.gradients(losses.sum() / divisor, leaves)
     return losses.detach(), y.detach(), found, moved
 
@@ -48,12 +54,14 @@ def _truncated(
     dials: Tensors,
     steps: int,
     divisor: int,
+    of: Share | None,
 ) -> Learnt:
-    cuts = spans(steps, update.chunk)
+    cuts, norms = spans(steps, update.chunk), update.synchronised(of)
 
     def play(start: int, stop: int, state: Any, moved: Tensors) -> core.Result:
         x, index = piece(part["x"], start, stop), part["index"]
-        return core.play(prepared, leaves, moved, x, state, dials, index, stop - start)
+        arrays = (moved, x, state, dials, index)
+        return core.play(prepared, leaves, *arrays, stop - start, share=norms)
 
     g_whole, losses = None, None
     if not update.objective.per_step:
@@ -64,7 +72,7 @@ def _truncated(
                 state = out.state
                 outputs.append(out.y)
         y = torch.cat(outputs).requires_grad_()
-        losses = update.losses(y, part)
+        losses = update.counted(update.losses(y, part), of)
         (g_whole,) = torch.autograd.grad(losses.sum() / divisor, [y])
     state, outputs, moved = None, [], dict(statistics)
     grads: dict[str, Tensor] = {}
@@ -74,6 +82,7 @@ def _truncated(
             new = update.gradients(out.y, leaves, g_whole[start:stop])
         else:
             each = _share_of_losses(update, out.y, part, start, stop, steps)
+            each = update.counted(each, of)
             new = update.gradients(each.sum() / divisor, leaves)
             losses = each.detach() if losses is None else losses + each.detach()
         grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}

@@ -22,6 +22,7 @@ from snnx_torch import draws
 from snnx_torch.array_layer import array_layer
 from snnx_torch.kernels.neuron import known
 from snnx_torch.ops import RULES, Rule
+from snnx_torch.ranks import Share
 from snnx_torch.sequence import planned
 
 PRODUCT = ("x", "weight", "bias")
@@ -182,12 +183,14 @@ def play(
     *,
     impose: Tensors | None = None,
     values: Tensor | None = None,
+    share: Share | None = None,
 ) -> Result:
     """Run a prepared program on x [T or 1, N, *F] for T = `steps`; pure: nothing is changed.
 
     `state` maps a spiking layer's path to its tuple of tensors, and "t" to the absolute time; None
     is rest. `dials` are 0-d tensors by name, "seed", "step" and "epoch" among them. `index` [N] are
-    the samples' positions in their data set, for random draws.
+    the samples' positions in their data set, for random draws. Norms of a `share` are those of the
+    whole batch.
     """
     env: dict[str, Any] = {prepared.source: x}
     for path, transform in prepared.learned:
@@ -215,7 +218,7 @@ def play(
             _draw(item, item.draw, inputs, env, dials, index, times)
         if item.imposed and impose is not None:
             inputs["spike"] = impose[item.path]
-        outputs = _outputs(item, inputs, steps, prepared.low)
+        outputs = _outputs(item, inputs, steps, prepared.low, share)
         y = outputs["y"]
         env[item.output] = y if prepared.low is None else y.to(prepared.low)
         _keep(item, outputs, result)
@@ -229,13 +232,19 @@ def play(
 
 
 def _outputs(
-    item: Play, inputs: dict[str, Any], steps: int, low: torch.dtype | None
+    item: Play,
+    inputs: dict[str, Any],
+    steps: int,
+    low: torch.dtype | None,
+    share: Share | None,
 ) -> dict[str, Tensor]:
     attributes = item.attributes
     if "plan" in attributes:
         attributes = {**attributes, "steps": steps}
     elif item.op in NORMS:
         attributes = {**attributes, "repeat": steps if inputs["x"].shape[0] < steps else 1}
+    if item.op in NORMS:
+        attributes = {**attributes, "share": share}
     if item.rule is not None:
         if low is not None:
             inputs = {n: v.to(low) if n in item.lowers else v for n, v in inputs.items()}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from snnx.ops.norm_neuron import BRANCHES, NORM_INPUTS, norm_attributes, step_count
 from snnx_torch.packed import pack, scale_of, unpack
+from snnx_torch.ranks import Share
 from snnx_torch.sequence import (
     Plan,
     added,
@@ -33,7 +34,10 @@ from snnx_torch.sequence import (
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """What the norm of a branch fixes besides its arrays; `repeat` as in op batch_norm."""
+    """What the norm of a branch fixes besides its arrays; `repeat` as in op batch_norm.
+
+    Statistics of a `share` are those of the whole batch.
+    """
 
     mode: str
     eps: float
@@ -41,15 +45,18 @@ class Norm:
     scale: float
     copies: int
     repeat: int
+    share: Share | None = None
 
     @staticmethod
-    def of(attributes: Mapping[str, Any]) -> Norm:
+    def of(attributes: Mapping[str, Any], share: Share | None) -> Norm:
         """Return it from the attributes of op batch_norm."""
         mode, copies = attributes["mode"], attributes.get("copies", 1)
         if mode not in ("batch", "frozen_batch", "running"):
             raise ValueError(f"norm_neuron: mode {mode!r} is none of batch, frozen_batch, running")
         eps, momentum = attributes.get("eps", 1e-5), attributes.get("momentum", 0.1)
-        return Norm(mode, eps, momentum, attributes.get("scale", 1.0), copies, attributes["repeat"])
+        scale, repeat = attributes.get("scale", 1.0), attributes["repeat"]
+        share = None if mode == "running" else share
+        return Norm(mode, eps, momentum, scale, copies, repeat, share)
 
 
 def grouped(x: Tensor, copies: int) -> Tensor:
@@ -111,11 +118,14 @@ class Branch:
             joint = g[t] * self._centred(t)
             sums.append((g[t].sum(dim=1, keepdim=True), joint.sum(dim=1, keepdim=True)))
         total, joint = (_total([pair[i] for pair in sums]) for i in range(2))
-        count = self.x.numel() // (norm.copies * self.x.shape[-1])
+        count, whole = self.x.numel() // (norm.copies * self.x.shape[-1]), (total, joint)
+        if norm.share is not None:
+            count, whole = norm.share.values(self.x), norm.share.sums(total, joint)
         for t, step in enumerate(g):  # one step at a time, each in the place of what it came from
             if norm.mode != "running":
-                slope = self.inverse.square() * joint / count
-                step = step - total / count - self._centred(t) * slope
+                slope = self.inverse.square() * whole[1] / count
+                step = step - whole[0] / count - self._centred(t) * slope
+            step = step if norm.share is None else norm.share.own(step)
             g[t] = (self.factor * step).reshape(self.x.shape[1:]).to(self.x.dtype)
         g_weight = (norm.scale * self.inverse * joint).sum(dim=(0, 1))
         return torch.stack(g), g_weight, total.sum(dim=(0, 1))
@@ -254,7 +264,8 @@ def norm_neuron(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> 
         if f"{branch}weight" not in inputs:
             norms.append(None)
             continue
-        norm = Norm.of(norm_attributes(attributes, branch, x.shape[0], steps))
+        own = norm_attributes(attributes, branch, x.shape[0], steps)
+        norm = Norm.of(own, attributes.get("share"))
         weight, bias, *running = (inputs[f"{branch}{name}"] for name in NORM_INPUTS)
         arrays += [weight, bias]
         norms.append(norm)
@@ -283,11 +294,15 @@ def _statistics(
     if norm.mode == "running":
         mean, var = (r.to(dtype).reshape(1, 1, -1) for r in running)
         return mean, (var + norm.eps).rsqrt(), running
-    mean, var = moments(x, norm.copies)
+    if norm.share is None:
+        mean, var = moments(x, norm.copies)
+    else:
+        mean, var = (m.reshape(1, 1, -1) for m in norm.share.moments(x.to(dtype)))
     inverse = (var + norm.eps).rsqrt()
     if norm.mode != "batch" or norm.copies > 1:
         return mean, inverse, running
-    count = x.numel() // x.shape[-1] * norm.repeat
+    count = x.numel() // x.shape[-1] if norm.share is None else norm.share.values(x)
+    count *= norm.repeat
     if count == 1:
         raise ValueError(
             "norm_neuron: one value per channel has no unbiased variance; give more samples or "

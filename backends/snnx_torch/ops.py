@@ -19,6 +19,7 @@ from snnx_torch.kernels import neuron, rate_neuron
 from snnx_torch.norm_neuron import norm_neuron
 from snnx_torch.packed import PackedConv2d, PackedLinear, scale_of
 from snnx_torch.quantize import quantized
+from snnx_torch.ranks import SyncNorm
 from snnx_torch.rate_block import rate_block
 from snnx_torch.rates import rate_mapping
 from snnx_torch.recurrent import recurrent
@@ -133,15 +134,19 @@ def batch_norm(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
     if mode == "running":
         y = F.batch_norm(view, mean, var, weight, inputs["bias"], False, 0.0, eps)
         return {"y": _back(y, x), "running_mean": mean, "running_var": var}
-    copies = attributes.get("copies", 1)
+    copies, share = attributes.get("copies", 1), attributes.get("share")
     moves = mode == "batch" and copies == 1
-    seen = count * attributes.get("repeat", 1)
+    whole = count if share is None else share.values(x)
+    seen = whole * attributes.get("repeat", 1)
     if moves and seen == 1:
         raise ValueError(
             "batch_norm: one value per channel has no unbiased variance; give more samples or "
             'steps, or use mode "running"'
         )
-    if copies > 1 or count == 1:
+    if share is not None:
+        y, batch_mean, biased = SyncNorm.apply(share, eps, x, weight, inputs["bias"])
+        unbiased = biased * (seen / max(seen - 1, 1))
+    elif copies > 1 or count == 1:
         y, batch_mean, biased = _by_formula(x, weight, inputs["bias"], eps, copies)
         unbiased = biased * (seen / max(seen - 1, 1))
     else:

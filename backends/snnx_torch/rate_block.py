@@ -88,6 +88,9 @@ class RateBlock(torch.autograd.Function):
             z = z + _product(branches[1], hows[1]).to(dtype)
         if attributes["mode"] == "running":
             mean, var, centred = running_mean, running_var, z - running_mean
+        elif attributes.get("share") is not None:
+            mean, var = attributes["share"].moments(z)
+            centred = z - mean
         else:
             over = tuple(range(z.dim() - 1))
             mean = z.mean(dim=over)
@@ -128,15 +131,20 @@ class RateBlock(torch.autograd.Function):
         collapsed = grads[0].to(plain.dtype).sum(dim=0)
         over = tuple(range(plain.dim() - 1))
         factor = scale * norm_weight * inverse
+        share = attributes.get("share")
+        g_norm, g_norm_bias = (collapsed * plain).sum(dim=over), collapsed.sum(dim=over)
         c = torch.zeros_like(inverse)
         centred = collapsed
-        if not running:
+        if not running and share is None:
             c = (collapsed * plain).mean(dim=over)
             centred = collapsed - collapsed.mean(dim=over)
+        elif not running:
+            n = share.values(plain[None])
+            c, mean = (share.own(total / n) for total in share.sums(g_norm, g_norm_bias))
+            centred = share.own(collapsed - mean)
         into = factor * (centred - plain * c)
         through = (factor * (centred - weighted * c) / steps)[None]
-        g_norm = scale * (collapsed * plain).sum(dim=over)
-        found: list[Any] = [None, g_norm, collapsed.sum(dim=over), None, None]
+        found: list[Any] = [None, scale * g_norm, g_norm_bias, None, None]
         for i, (shape, dtype, biased) in enumerate(ctx.inputs):
             x_mean, weight, covariance = kept[3 * i : 3 * i + 3]
             wants_x, wants_weight, _ = ctx.needs_input_grad[5 + 3 * i : 8 + 3 * i]
@@ -178,7 +186,9 @@ def rate_block(inputs: Mapping[str, Tensor], attributes: Mapping[str, Any]) -> d
     y, mean, var = RateBlock.apply(dict(attributes), *norm, *branches)
     old = [inputs[name].detach() for name in ("running_mean", "running_var")]
     if attributes["mode"] == "batch":
-        count = attributes.get("repeat", 1) * (y.numel() // y.shape[-1])
+        share = attributes.get("share")
+        count = y.numel() // y.shape[-1] if share is None else share.values(y)
+        count *= attributes.get("repeat", 1)
         if count == 1:
             raise ValueError(
                 "batch_norm: one value per channel has no unbiased variance; give more samples or "

@@ -17,6 +17,7 @@ from snnx.batch import (
     check_gradients,
     check_names,
     check_parts,
+    check_share,
     check_snapshot,
     dial_values,
 )
@@ -29,6 +30,7 @@ from snnx_torch.arrays import parameters_in, parameters_out, sent, state_in, to_
 from snnx_torch.compiling import algorithms, compiled
 from snnx_torch.dials import pack, unpack
 from snnx_torch.net import Net, project
+from snnx_torch.ranks import Ranks, Share
 from snnx_torch.update import Update, commit
 
 ENDS = (".spike", ".potential")
@@ -41,6 +43,7 @@ class Pending:
     losses: list[Tensor]
     report: Tensor
     step: int
+    samples: int
 
 
 class TorchSession:
@@ -56,6 +59,7 @@ class TorchSession:
         deterministic: bool,
         group: Any,
         chunk: int | None = None,
+        sync_norm: bool = True,
     ) -> None:
         optim.check(net.program)
         check_chunk(net.program, chunk)
@@ -70,10 +74,13 @@ class TorchSession:
         }
         self.moments = {k: torch.zeros_like(self.parameters[v]) for k, v in self.owners.items()}
         self.count = torch.zeros((), dtype=torch.int64, device=net.device)
-        self.update = Update(net.program, objective, optim, self.names, net.dtype, group, chunk)
+        self.ranks = None if group is None else Ranks(group)
+        self.update = Update(
+            *(net.program, objective, optim, self.names, net.dtype, self.ranks, sync_norm), chunk
+        )
         self.compile = compile
         self.graphs = 0
-        self._steps: dict[tuple[Mode, tuple[int, ...]], Callable[..., Any]] = {}
+        self._steps: dict[Any, Callable[..., Any]] = {}
 
     def _move(self, array: Any) -> Tensor:
         return sent(array, self.net.dtype, self.net.device)
@@ -89,38 +96,60 @@ class TorchSession:
     def _buffer(self, dials: Mapping[str, Any]) -> Tensor:
         return pack(check_dials(self.known, dials), self.names, self.net.device)
 
+    def _share(self, batch: Batch) -> Share | None:
+        """Return of what a batch is a part; None where the session has no other process."""
+        share = check_share(batch, None if self.ranks is None else self.ranks.size)
+        if self.ranks is None:
+            return None
+        n = len(batch["index"])
+        return Share(self.ranks, *(share or (n, n)))
+
     def step(
         self,
         parts: Sequence[Batch],
         dials: Dials,
         mode: Mode | None = None,
         gradients: Arrays | None = None,
+        *,
+        vote: bool = False,
     ) -> Pending:
         """Take one update from micro-batches."""
         check_parts(parts)
         check_gradients(self.net.program, gradients)
+        shares = tuple(self._share(part) for part in parts)
         net = self.net
         imposed = parameters_in(net.program, gradients or {}, net.dtype, net.device)
         moved = [self._batch(part, None) for part in parts]
-        key = (mode or self.train, tuple(total for _, total in moved))
+        key = (mode or self.train, tuple(total for _, total in moved), shares)
         if key not in self._steps:
             self._steps[key] = self._made(*key)
         before, buffer = (self.parameters, net.statistics(), self.moments), self._buffer(dials)
         with algorithms(self.deterministic):
             *after, count, report, losses = self._steps[key](
-                *before, self.count, [part for part, _ in moved], buffer, imposed
+                *before,
+                self.count,
+                [part for part, _ in moved],
+                buffer,
+                imposed,
+                torch.full((), float(vote), dtype=net.dtype, device=net.device),
             )
             commit(before, after)
         self.count = count
-        return Pending(losses, report, int(dials.get("step", 0)))
+        samples = sum(
+            len(part["index"]) if share is None else share.total
+            for part, share in zip(parts, shares, strict=True)
+        )
+        return Pending(losses, report, int(dials.get("step", 0)), samples)
 
-    def _made(self, mode: Mode, totals: tuple[int, ...]) -> Callable[..., Any]:
+    def _made(
+        self, mode: Mode, totals: tuple[int, ...], shares: tuple[Share | None, ...]
+    ) -> Callable[..., Any]:
         """Return the step of micro-batches of these numbers of steps, compiled if wanted."""
         prepared = self.net.prepared(Run(mode, 1))
         update = self.update
 
         def step(*arrays: Any) -> Any:
-            return update(prepared, totals, *arrays)
+            return update(prepared, totals, shares, *arrays)
 
         if not self.compile:
             return step
@@ -133,9 +162,10 @@ class TorchSession:
     def read(self, pending: Pending) -> dict[str, float]:
         """Wait for the step; FloatingPointError where it was not finite."""
         losses = np.concatenate([to_numpy(v).astype(np.float64) for v in pending.losses])
-        finite, norm, correct, samples, total_loss = to_numpy(pending.report).tolist()
-        # Losses are summed on the host in float64, unless other ranks hold a part of them.
-        loss = total_loss if self.update.group is not None else float(losses.sum()) / len(losses)
+        finite, norm, correct, mean, votes = to_numpy(pending.report).tolist()
+        # Losses are summed on the host in float64, unless other processes hold a part of them.
+        alone = self.ranks is None or self.ranks.size == 1
+        loss = float(losses.sum()) / pending.samples if alone else mean
         if not finite:
             raise FloatingPointError(
                 f"step {pending.step}: loss {loss}, gradient norm {norm}; "
@@ -144,8 +174,9 @@ class TorchSession:
         return {
             "loss": loss,
             "correct": int(correct),
-            "samples": int(samples),
+            "samples": pending.samples,
             "gradient_norm": norm,
+            "votes": votes,
         }
 
     def _run(
@@ -163,6 +194,7 @@ class TorchSession:
         at: str | None = None,
         values: np.ndarray | None = None,
         taps: Collection[str] = (),
+        share: Share | None = None,
     ) -> tuple[core.Result, dict[str, Tensor]]:
         net = self.net
         tensors, total = self._batch(batch, steps)
@@ -181,6 +213,7 @@ class TorchSession:
             total,
             impose={k: self._move(v) for k, v in (impose or {}).items()},
             values=inner,
+            share=share,
         )
         return out, tensors
 
@@ -224,15 +257,29 @@ class TorchSession:
         """Return the mean loss and its gradients by path."""
         check_names(self.net.program, parameters=wrt, impose=impose)
         leaves = {k: p.detach().requires_grad_() for k, p in self.parameters.items()}
+        share = self._share(batch) if "share" in batch else None
+        norms = self.update.synchronised(share)
         with algorithms(self.deterministic):
             out, tensors = self._run(
-                batch, dials, mode or self.train, steps, parameters=leaves, impose=impose
+                batch,
+                dials,
+                mode or self.train,
+                steps,
+                parameters=leaves,
+                impose=impose,
+                share=norms,
             )
             losses = self.update.losses(out.y, tensors)
-            found = self.update.gradients(losses.sum() / losses.shape[0], leaves)
-        total = to_numpy(losses).astype(np.float64).sum() / len(losses)
+            if share is not None and share.count == 0:
+                losses = 0.0 * losses
+            samples = losses.shape[0] if share is None else share.total
+            found = self.update.gradients(losses.sum() / samples, leaves)
+            total = to_numpy(losses.detach()).astype(np.float64).sum()
+            if share is not None:
+                found, _, (whole,) = self.update.reduced(found, {}, (losses.detach().sum(),), None)
+                total = float(whole)
         chosen = {k: found[k] for k in (wrt if wrt is not None else found)}
-        return float(total), parameters_out(self.net.program, chosen)
+        return float(total / samples), parameters_out(self.net.program, chosen)
 
     def forward(
         self,

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed
 from torch import Tensor
 
 from snnx.objective import Objective
@@ -18,6 +17,7 @@ from snnx_torch.chunks import learnt
 from snnx_torch.dials import unpack
 from snnx_torch.ops import RULES
 from snnx_torch.ops import project as project_rule
+from snnx_torch.ranks import Ranks, Share
 
 Tensors = Mapping[str, Tensor]
 
@@ -32,11 +32,13 @@ class Update:
         optim: Optim,
         names: tuple[str, ...],
         dtype: torch.dtype,
-        group: Any,
+        ranks: Ranks | None,
+        sync_norm: bool,
         chunk: int | None = None,
     ) -> None:
         self.chunk = chunk
-        self.objective, self.names, self.dtype, self.group = objective, names, dtype, group
+        self.objective, self.names, self.dtype = objective, names, dtype
+        self.ranks, self.sync_norm = ranks, sync_norm
         self.loss, self.attributes = RULES[objective.op], objective.attributes
         self.readout = objective.readout
         self.clip, self.most = optim.clip_norm, optim.clip_value
@@ -80,10 +82,20 @@ class Update:
             for (k, leaf), g in zip(leaves.items(), found, strict=True)
         }
 
+    def synchronised(self, share: Share | None) -> Share | None:
+        """Return the share where norms are to take the whole batch."""
+        alone = self.ranks is None or self.ranks.size == 1
+        return None if alone or not self.sync_norm else share
+
+    def counted(self, figures: Tensor, share: Share | None) -> Tensor:
+        """Return figures of samples, times 0 where the sample stands in for none."""
+        return figures if share is None or share.count else 0.0 * figures
+
     def __call__(
         self,
         prepared: core.Prepared,
         totals: Sequence[int],
+        shares: Sequence[Share | None],
         parameters: Tensors,
         statistics: Tensors,
         moments: Tensors,
@@ -91,40 +103,49 @@ class Update:
         parts: Sequence[Tensors],
         buffer: Tensor,
         imposed: Tensors,
+        vote: Tensor,
     ) -> Any:
         """Return new parameters, statistics, moments and count, the report and the losses.
 
-        `totals` are the numbers of steps of the micro-batches `parts`; `imposed` are gradients of
-        the mean loss over all of them, which stand for those of their paths.
+        `totals` are the numbers of steps of the micro-batches `parts`, `shares` what each is a part
+        of; `imposed` are gradients of the mean loss over all of them, which stand for those of
+        their paths.
         """
         dials = unpack(buffer, self.names, self.dtype)
         leaves = {k: p.detach().requires_grad_() for k, p in parameters.items()}
-        samples = sum(part["index"].shape[0] for part in parts)
-        divisor = 1 if self.group is not None else samples
+        samples = sum(
+            part["index"].shape[0] if share is None else share.total
+            for part, share in zip(parts, shares, strict=True)
+        )
         grads: dict[str, Tensor] = {}
         losses: list[Tensor] = []
         correct = torch.zeros((), dtype=self.dtype, device=buffer.device)
         new_statistics: Tensors = {k: v.detach() for k, v in statistics.items()}
-        for steps, part in zip(totals, parts, strict=True):
+        for steps, part, share in zip(totals, parts, shares, strict=True):
             each, y, found, new_statistics = learnt(
-                self, prepared, leaves, new_statistics, part, dials, steps, divisor
+                self, prepared, leaves, new_statistics, part, dials, steps, samples, share
             )
             for k, g in found.items():
                 grads[k] = grads[k] + g if k in grads else g
             losses.append(each)
-            correct = correct + self._correct(y, part)
+            correct = correct + self.counted(self._correct(y, part), share)
         with torch.no_grad():
-            grads |= {k: g * (samples / divisor) for k, g in imposed.items()}
             total = torch.cat(losses).sum()
-            seen = torch.full((), samples, dtype=self.dtype, device=buffer.device)
-            if self.group is not None:
-                grads, total, correct, seen = self._reduced(grads, total, correct, seen)
-            mean = total / seen
+            if self.ranks is not None:
+                own = sum(share.count for share in shares if share is not None)
+                weight = None if self.sync_norm or self.ranks.size == 1 else own / samples
+                figures = (total, correct, vote)
+                grads, new_statistics, (total, correct, vote) = self.reduced(
+                    grads, new_statistics, figures, weight
+                )
+            grads |= imposed
+            mean = total / samples
             norm = torch.stack([g.square().sum() for g in grads.values()]).sum().sqrt()
             finite = torch.isfinite(mean) & torch.isfinite(norm)
             old = {k: p.detach() for k, p in parameters.items()}
             new, new_moments = self._updated(old, grads, moments, count + 1, norm, dials)
-            report = torch.stack([finite.to(self.dtype), norm, correct, seen, mean.to(self.dtype)])
+            figures = [finite, norm, correct, mean, vote]
+            report = torch.stack([figure.to(self.dtype) for figure in figures])
             return (
                 {k: torch.where(finite, v, old[k]) for k, v in new.items()},
                 {k: torch.where(finite, v, statistics[k]) for k, v in new_statistics.items()},
@@ -141,17 +162,31 @@ class Update:
         mean = RULES["readout"](inputs, self.readout)["y"]
         return (mean.argmax(dim=-1) == batch["y"]).sum().to(self.dtype)
 
-    def _reduced(
-        self, grads: dict[str, Tensor], *figures: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
-        """Return gradients over the global count, and the figures summed over all ranks."""
-        flat = [g.reshape(-1) for g in grads.values()]
-        joint = torch.cat([*flat, torch.stack([f.to(self.dtype) for f in figures])])
-        torch.distributed.all_reduce(joint, group=self.group)
-        total, correct, seen = joint[-3], joint[-2], joint[-1]
-        pieces = (joint[:-3] / seen).split([f.numel() for f in flat])
-        found = {k: v.reshape(g.shape) for (k, g), v in zip(grads.items(), pieces, strict=True)}
-        return found, total, correct, seen
+    def reduced(
+        self,
+        grads: Tensors,
+        statistics: Tensors,
+        figures: tuple[Tensor, ...],
+        weight: float | None,
+    ) -> tuple[dict[str, Tensor], Tensors, tuple[Tensor, ...]]:
+        """Return gradients and figures summed over all processes, in one all-reduce.
+
+        Every process gets the same bits, so that all agree whether the step is finite. With a
+        `weight` the running statistics are means over the processes.
+        """
+        assert self.ranks is not None
+        rows = [
+            *grads.values(),
+            *(() if weight is None else [weight * v for v in statistics.values()]),
+        ]
+        flat = [row.reshape(-1) for row in rows]
+        own = torch.stack([figure.to(self.dtype) for figure in figures])
+        joint = self.ranks.sum(torch.cat([*flat, own]))
+        pieces = joint.split([row.numel() for row in [*flat, own]])
+        found = [p.reshape(row.shape) for p, row in zip(pieces[:-1], rows, strict=True)]
+        if weight is not None:
+            statistics = dict(zip(statistics, found[len(grads) :], strict=True))
+        return dict(zip(grads, found, strict=False)), statistics, pieces[-1].unbind()
 
     def _updated(
         self,

@@ -26,7 +26,7 @@ def test_too_little_memory_is_no_fault_of_snnx(
     def full(*arguments: object, **options: object) -> None:
         raise MemoryError("Unable to allocate 745. GiB")
 
-    monkeypatch.setattr("snnx.training.loop.Batches.epoch", full)
+    monkeypatch.setattr("snnx.training.loop.Batches.steps", full)
     assert train("-o", "run") == 1
     assert "out of memory: Unable to allocate 745. GiB; take a smaller" in capsys.readouterr().err
 

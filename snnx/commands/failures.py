@@ -24,6 +24,7 @@ from snnx.training.faults import OutOfMemory
 from snnx.training.loop import Diverged, Interrupted
 from snnx.training.recipe import RecipeError
 from snnx.training.rundir import RunDirError
+from snnx.world import RankLost, launched
 
 F = TypeVar("F", bound=Callable[..., Any])
 FAILED, USAGE, DATA, BACKEND, CHECK, DIVERGED = 1, 2, 3, 4, 5, 6
@@ -46,6 +47,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (Terminated, TERMINATED),
     (Interrupted, INTERRUPTED),
     (KeyboardInterrupt, INTERRUPTED),
+    (RankLost, FAILED),
     (OSError, FAILED),
     (MemoryError, FAILED),
 )
@@ -68,6 +70,16 @@ def reason_of(error: BaseException) -> str:
     return str(error)
 
 
+def _say(error: BaseException) -> None:
+    """Print a failure; of one that all processes of a run share, rank 0 speaks for all."""
+    launch = launched()
+    rank = 0 if launch is None else launch.rank
+    if rank == 0:
+        Screen().error(reason_of(error))
+    elif not isinstance(error, Diverged | Interrupted | KeyboardInterrupt):
+        Screen().error(f"rank {rank}: {reason_of(error)}")
+
+
 def guarded(command: F) -> F:
     """Turn foreseen failures of a command into a line on stderr and an exit code."""
 
@@ -80,7 +92,7 @@ def guarded(command: F) -> F:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
         except tuple(kind for kind, _ in CODES) as error:
-            Screen().error(reason_of(error))
+            _say(error)
             raise typer.Exit(code_of(error) or FAILED) from None
 
     return run  # type: ignore[return-value]

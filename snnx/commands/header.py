@@ -24,15 +24,21 @@ def facts(training: Training, out: str) -> dict[str, str]:
     described = training.backend.describe()
     versions = " ".join(f"{k} {v}" for k, v in described.items() if k != "device")
     device = plan.device or described.get("device", "")
+    size = training.world.size
+    split = f" ({plan.batch_size / size:g} a process)" if size > 1 else ""
+    split += f" in {plan.micro_batches} micro-batches" if plan.micro_batches > 1 else ""
+    norms = "synchronised" if plan.sync_norm else "by process"
+    processes = {"processes": f"{size}   batch norms {norms}"} if size > 1 else {}
     return {
         **published(plan.config),
         "data": f"{dataset.name} ({dataset.label})  {dataset.size('train')} train  "
         f"{dataset.size('test')} test",
         "model": f"{shown}   {T or f'T={plan.steps}'}   {count} parameters",
         "loss": f"{_losses(plan)}   {type(plan.optim.default).__name__}   "
-        f"{plan.epochs} epochs of {plan.batch_size}-sample batches",
+        f"{plan.epochs} epochs of {plan.batch_size}-sample batches{split}",
         "method": "; ".join(method.describe() for method in plan.methods),
         "backend": f"{plan.backend}   {versions}   {device}   {plan.precision}   seed {plan.seed}",
+        **processes,
         "out": out,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from snnx import __version__
 from snnx import checkpoint as checkpoints
 from snnx.backend import default_backend
 from snnx.checkpoint import Checkpoint, CheckpointError
-from snnx.commands.failures import code_of, reason_of
+from snnx.commands.failures import FAILED, code_of, reason_of
 from snnx.commands.header import facts, open_choices
 from snnx.commands.rescue import rescue
 from snnx.commands.screen import Screen
-from snnx.commands.watch import Watch, say_what_is_kept, watched
+from snnx.commands.watch import Follow, Watch, say_what_is_kept, watched
 from snnx.data.lazy import Source
 from snnx.methods.method import Method
 from snnx.training import loop, result, rundir
@@ -35,6 +36,7 @@ from snnx.training.recipe import (
 from snnx.training.recipe_data import open_data
 from snnx.training.recipe_plan import make_plan
 from snnx.training.rundir import RunDir, RunDirError
+from snnx.world import launched
 
 # what a resumed run may change: how long and where it runs, not what it computes
 RESUMABLE = {
@@ -75,8 +77,12 @@ def train(request: Request, screen: Screen) -> None:
     folder = None if request.resume is None else RunDir.find(request.resume)
     before = None if folder is None else _last(folder, screen)
     resolved = _resolved(request, folder, before)
+    launch = launched()
+    follows = launch is not None and launch.rank > 0  # rank 0 writes and prints for all
+    screen.quiet, screen.as_json = screen.quiet or follows, screen.as_json and not follows
     if request.print_config:
-        print(resolved.toml(), end="")
+        if not follows:
+            print(resolved.toml(), end="")
         return
     values = _with_backend(resolved)
     dataset = open_data(values.values["data"])
@@ -87,6 +93,9 @@ def train(request: Request, screen: Screen) -> None:
     training = loop.start(plan, dataset, before)
     if request.dry_run:
         _begin(screen, training, "nothing is written (--dry-run)")
+        return
+    if follows:
+        watched(training, Follow(screen))
         return
     if folder is None:
         stem = f"{values.values['name']}-{run_kind(values.values)}-{plan.backend}"
@@ -102,6 +111,8 @@ def train(request: Request, screen: Screen) -> None:
                 screen.line(line)
         else:
             folder.checkpoint(training.checkpoint())  # so that any run that began can go on
+        if training.world.patience is not None:
+            training.world.patience.tell = partial(_lost, screen, folder)
         test = watched(training, watch)
         values_out = result.result_values(training, test, time.monotonic() - began)
         folder.finish(values_out)
@@ -184,6 +195,12 @@ def draw(folder: RunDir, training: Training) -> None:
         dials={**training.dials, "seed": plan.seed, "epoch": training.epoch},
         steps=plan.steps,
     )
+
+
+def _lost(screen: Screen, folder: RunDir, reason: str) -> None:
+    """Say and mark that a run ends because other processes do not answer."""
+    folder.fail(FAILED, reason)
+    screen.error(reason)
 
 
 def _resolved(request: Request, folder: RunDir | None, before: Checkpoint | None) -> Resolved:

@@ -19,12 +19,37 @@ from snnx.training.loop import Interrupted, Row, Training
 from snnx.training.rundir import RunDir
 
 
-class Watch:
+class Follow(loop.Nobody):
+    """Keeps nothing, since another process does, and stops the run when a signal asks."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.asked = 0  # the signal
+
+    def stop(self) -> bool:
+        return bool(self.asked)
+
+    def leave_evaluation(self) -> bool:
+        return bool(self.asked)
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal: the first ends the run after this step, a second Ctrl-C at once."""
+        if self.asked:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        self.asked = number
+        # the signal may come while the screen or the log is written, or when they cannot be
+        with suppress(OSError, RuntimeError):
+            self.screen.line("stopping after this step; press Ctrl-C again to quit at once")
+
+
+class Watch(Follow):
     """Keeps a run in its folder and on the screen, and stops it when a signal asks."""
 
     def __init__(self, folder: RunDir, screen: Screen, epochs: int) -> None:
-        self.folder, self.screen, self.epochs = folder, screen, epochs
-        self.asked = 0  # the signal
+        super().__init__(screen)
+        self.folder, self.epochs = folder, epochs
         self.refused = False  # the folder cannot be written
         self.rows: list[Row] = []
 
@@ -56,25 +81,8 @@ class Watch:
             self.refused = True
             raise
 
-    def stop(self) -> bool:
-        return bool(self.asked)
 
-    def leave_evaluation(self) -> bool:
-        return bool(self.asked)
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal: the first ends the run after this step, a second Ctrl-C at once."""
-        if self.asked:
-            if number == signal.SIGINT:
-                raise KeyboardInterrupt
-            return
-        self.asked = number
-        # the signal may come while the screen or the log is written, or when they cannot be
-        with suppress(OSError, RuntimeError):
-            self.screen.line("stopping after this step; press Ctrl-C again to quit at once")
-
-
-def watched(training: Training, watch: Watch) -> Any:
+def watched(training: Training, watch: Follow) -> Any:
     """Run with the signals of Ctrl-C and `kill` caught; only a main thread may."""
     if threading.current_thread() is not threading.main_thread():
         return loop.run(training, watch)

@@ -15,6 +15,7 @@ from snnx.mode import EVAL
 from snnx.objective import Objective
 from snnx.ops import OPS
 from snnx.program import Program
+from snnx.world import ALONE, World
 
 if TYPE_CHECKING:
     from snnx.data.lazy import Source
@@ -52,37 +53,51 @@ def evaluate(
     dials: Mapping[str, float | int] | None = None,
     pause: Callable[[], None] = lambda: None,
     chunk: int | None = None,
+    world: World = ALONE,
 ) -> Evaluation:
     """Return how the session does on a split; nothing of it is changed.
 
     `pause` is called before every batch, and may end the evaluation by an exception. With `chunk`,
     T is run in chunks of that many steps, which give what the whole gives.
+
+    The processes of a world share the batches out, each batch whole, so that the figures are those
+    of one process bit for bit; all of them get the figures, and call `pause` together.
     """
     batches = Batches(dataset, split, batch_size, shuffle=False)
-    loss, right, labels = 0.0, [], []
-    rates: dict[str, float] = {}
-    for i, batch in enumerate(batches.epoch(0)):
+    samples, first = dataset.size(split), min(world.rank, len(batches))
+    losses = np.zeros(len(batches))
+    hits, labels = np.zeros(samples, np.uint8), np.zeros(samples, np.int64)
+    paths = [step.path for step in program.spiking]
+    rates = np.zeros(len(paths))
+    source = batches.epoch(0, first, world.size)
+    for i in range(world.rank, world.rank + len(batches), world.size):
         pause()
-        taps = [f"{step.path}.spike" for step in program.spiking] if i == 0 else []
+        batch = next(source, None)
+        if batch is None:  # of the last round, which not every process has
+            continue
+        taps = [f"{path}.spike" for path in paths] if i == 0 else []
         y, means = _in_chunks(session, program, batch, dials or {}, taps, steps, chunk)
         valid = {"length": batch["length"]} if "length" in batch else {}
-        losses = OPS[objective.op].forward(
+        each = OPS[objective.op].forward(
             np, {"logits": y, "target": batch["y"], **valid}, objective.attributes
         )
-        loss += float(losses["loss"].sum())
+        losses[i] = each["loss"].sum()
         mean = OPS["readout"].forward(np, {"logits": y, **valid}, objective.readout)["y"]
-        right.append(mean.argmax(-1) == batch["y"])
-        labels.append(batch["y"])
-        for tap, per_step in means.items():
-            rates[tap.removesuffix(".spike")] = _rate(per_step, batch.get("length"))
-    hit = np.concatenate(right)
-    true = np.concatenate(labels)
-    of_class = [hit[true == c] for c in range(program.output_shape[-1])]
+        place = batch["index"]
+        hits[place], labels[place] = mean.argmax(-1) == batch["y"], batch["y"]
+        for k, tap in enumerate(taps):
+            rates[k] = _rate(means[tap], batch.get("length"))
+    # what a process has not seen is 0 there
+    losses, hits, labels, rates = (
+        world.gather(a).sum(0, dtype=a.dtype) for a in (losses, hits, labels, rates)
+    )
+    hit = hits.astype(bool)
+    of_class = [hit[labels == c] for c in range(program.output_shape[-1])]
     return Evaluation(
         float(hit.mean()),
-        loss / len(hit),
-        len(hit),
-        rates,
+        sum(losses.tolist()) / samples,
+        samples,
+        dict(zip(paths, rates.tolist(), strict=True)),
         tuple(float(h.mean()) if len(h) else float("nan") for h in of_class),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,9 +23,12 @@ class OutOfMemory(MemoryError):
     """A step that needs more memory than there is, with the batch that was seen to fit."""
 
 
-def named(training: Training, batch: Batch, number: int, epoch: int) -> str:
-    """Return which batch of the run it is: its epoch, its number, and where its samples stand."""
-    index = [int(i) for i in batch["index"]]
+def named(training: Training, parts: Sequence[Batch], number: int, epoch: int) -> str:
+    """Return which batch of the run it is: its epoch, its number, and where its samples stand.
+
+    Of a batch that several processes share, the samples are those of this one.
+    """
+    index = [int(i) for part in parts for i in part["index"]]
     shown = ", ".join(map(str, index[:SHOWN])) + (", ..." if len(index) > SHOWN else "")
     return (
         f"batch {number + 1} of epoch {epoch + 1}: {len(index)} samples of "
@@ -33,33 +36,51 @@ def named(training: Training, batch: Batch, number: int, epoch: int) -> str:
     )
 
 
-def first_not_finite(training: Training, batch: Batch, dials: Dials) -> str:
-    """Replay a batch with taps and name the first layer whose output is not finite."""
+def first_not_finite(training: Training, parts: Sequence[Batch], dials: Dials) -> str:
+    """Replay a step with taps and name the first layer whose output is not finite, in any process.
+
+    Of several chunks of time, the first that has such a layer decides.
+    """
+    steps = training.program.steps
+    found = [(chunk, place) for part in parts for chunk, place in _places(training, part, dials)]
+    far = (np.iinfo(np.int64).max, len(steps))
+    chunk, place = min([far, *found])
+    rows = training.world.gather(np.array([chunk, place], np.int64))
+    place = min(tuple(row) for row in rows.tolist())[1]
+    if place < len(steps):
+        step = steps[place]
+        return f"the first output that is not finite is that of layer {step.path} {step.layer}"
+    return "the output of every layer is finite, so the loss or a gradient overflowed"
+
+
+def _places(training: Training, batch: Batch, dials: Dials) -> Iterator[tuple[int, int]]:
+    """Yield (chunk, place of the first layer that is not finite) of a part, at most one."""
     mode = replace(train_mode(training.program), norm="frozen_batch")
     paths = [step.output for step in training.program.steps]
     plan, state = training.stage, None
-    for part, steps in pieces(training.program, batch, plan.steps, plan.chunk):
+    for chunk, (part, steps) in enumerate(pieces(training.program, batch, plan.steps, plan.chunk)):
         with np.errstate(all="ignore"):
             found = training.session.forward(
                 cast(Any, part), dials, mode, paths, state=state, steps=steps
             )
         state = found.state
-        for step in training.program.steps:
-            if not np.isfinite(found.taps[step.output]).all():
-                place = f"layer {step.path} {step.layer}"
-                return f"the first output that is not finite is that of {place}"
-    return "the output of every layer is finite, so the loss or a gradient overflowed"
+        wrong = [i for i, path in enumerate(paths) if not np.isfinite(found.taps[path]).all()]
+        if wrong:
+            yield chunk, wrong[0]
+            return
 
 
 def out_of_memory(
-    training: Training, batch: Batch, dials: Dials, error: MemoryError
+    training: Training, parts: Sequence[Batch], dials: Dials, error: MemoryError
 ) -> OutOfMemory:
     """Return the error of a step that did not fit, after halves of its batch were tried."""
+    batch = max(parts, key=lambda part: len(part["index"]))
     size, fits = len(batch["index"]), batch_that_fits(training, batch, dials)
     if fits:
+        whole = fits * len(parts) * training.world.size
         remedy = (
             f"half of it and so on was tried: the gradients of {fits} samples fit; take "
-            f"batch_size={fits}"
+            f"batch_size={whole}"
         )
     else:
         remedy = "not even the gradients of one sample fit; take a smaller T or model"
@@ -87,4 +108,7 @@ def batch_that_fits(training: Training, batch: Batch, dials: Dials) -> int:
 def _first(batch: Batch, size: int, layout: Layout) -> dict[str, Any]:
     """Return the first samples of a batch."""
     x = batch["x"][:size] if layout == "NF" else batch["x"][:, :size]
-    return {"x": x, **{k: np.asarray(v)[:size] for k, v in batch.items() if k != "x"}}
+    return {
+        "x": x,
+        **{k: np.asarray(v)[:size] for k, v in batch.items() if k not in ("x", "share")},
+    }

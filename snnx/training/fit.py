@@ -81,6 +81,8 @@ def fit(
     compile: bool | None = None,
     lean: bool | None = None,
     deterministic: bool = False,
+    micro_batches: int = 1,
+    sync_norm: bool = True,
     out: str | Path | None = None,
     resume: str | Path | None = None,
 ) -> Result:
@@ -92,6 +94,7 @@ def fit(
     says how many stay; `resume` goes on from a checkpoint. With `stages`, they say T, epochs and
     schedule.
     `chunk` trains T in chunks of that many steps, the state handed over (`snnx.chunks`).
+    In processes that a launcher started, each calls it alike, and rank 0 alone writes.
 
     Raises: ValueError, TypeError for arguments that do not fit, BackendError, CheckpointError,
     `snnx.training.loop.Diverged` where the loss is not finite.
@@ -127,12 +130,14 @@ def fit(
         compile=compile,
         lean=lean,
         deterministic=deterministic,
+        micro_batches=micro_batches,
+        sync_norm=sync_norm,
     )
     began = time.monotonic()
     before = None if resume is None else checkpoints.load(resume, _warn)
     training = loop.start(plan, dataset, before)
     folder = None
-    if out is not None:
+    if out is not None and training.world.rank == 0:
         folder = rundir.RunDir.create(Path(out), None, "")
         folder.retention = retention
         folder.begin("", rundir.environment(training.backend.describe()))

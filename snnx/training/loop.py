@@ -20,6 +20,7 @@ from snnx.training.progress import open_session as open_session
 from snnx.training.progress import start as start
 
 IN_FLIGHT = 16  # steps handed to the device before the oldest is read
+IN_STEP = 4  # the same among several processes, which agree on a stop by what they read
 
 Row = dict[str, Any]
 
@@ -83,7 +84,8 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
     plan = training.plan
 
     def pause() -> None:
-        if watcher.leave_evaluation():
+        # one process that asks is enough, and all must know of it
+        if training.world.gather(np.array(watcher.leave_evaluation())).any():
             _end(training, watcher, "the evaluation of ")
 
     last: Evaluation | None = None
@@ -119,40 +121,50 @@ def _spent(training: Training) -> bool:
 
 def _epoch(training: Training, watcher: Watcher) -> bool:
     """Take the steps that are left of an epoch; False where max_steps ended it early."""
-    plan, session = training.stage, training.session
-    batches = Batches(training.dataset, "train", plan.batch_size, plan.seed)
+    plan, session, world = training.stage, training.session, training.world
+    batches = Batches(
+        training.dataset,
+        "train",
+        plan.batch_size,
+        plan.seed,
+        world=world,
+        micro=plan.micro_batches,
+    )
     base = plan.optim.dials(training.program)
     begin, samples = training.begin, training.dataset.size("train")
     first = training.plan.steps_before(begin, samples)
-    pending: deque[tuple[Any, Batch, dict[str, float | int], int]] = deque()
+    pending: deque[tuple[Any, list[Batch], dict[str, float | int], int]] = deque()
+    in_flight = IN_FLIGHT if world.size == 1 else IN_STEP
 
-    def read() -> None:
-        token, batch, dials, number = pending.popleft()
+    def read() -> bool:
+        """Read the oldest step; tell whether a process asked in it to stop."""
+        token, parts, dials, number = pending.popleft()
         try:
             found = session.read(token)
         except FloatingPointError as error:
-            which = faults.named(training, batch, number, int(dials["epoch"]))
-            place = faults.first_not_finite(training, batch, dials)
+            which = faults.named(training, parts, number, int(dials["epoch"]))
+            place = faults.first_not_finite(training, parts, dials)
             raise Diverged(int(dials["step"]), str(error), which, place) from error
         except MemoryError as error:
-            raise faults.out_of_memory(training, batch, dials, error) from error
+            raise faults.out_of_memory(training, parts, dials, error) from error
         for name in ("loss", "gradient_norm"):
             training.totals[name] += found[name] * found["samples"]
         for name in ("correct", "samples"):
             training.totals[name] += found[name]
         training.totals["steps"] += 1
+        return found["votes"] > 0
 
-    source = batches.epoch(training.epoch, training.batch)
+    source = batches.steps(training.epoch, training.batch)
     while True:
         try:
-            batch = next(source, None)
+            parts = next(source, None)
         except (OSError, DataError):
             # nothing of this batch was begun, so all that was trained is kept
             while pending:
                 read()
             watcher.checkpoint(training.checkpoint())
             raise
-        if batch is None:
+        if parts is None:
             break
         for name, value in base.items():
             training.dials[name] = plan.schedule.value(
@@ -160,30 +172,31 @@ def _epoch(training: Training, watcher: Watcher) -> bool:
             )
         counters = {"seed": plan.seed, "step": training.step, "epoch": training.epoch}
         dials = {**training.dials, **counters}
-        # the session's own flag reports what is not finite, with the step
-        with np.errstate(all="ignore"):
-            try:
-                token = session.step([batch], dials)  # type: ignore[list-item]
-            except MemoryError as error:
-                raise faults.out_of_memory(training, batch, dials, error) from error
-        pending.append((token, batch, dials, training.batch))
-        training.step += 1
-        training.batch += 1
-        if len(pending) > IN_FLIGHT:
-            read()
+        asked = world.size > 1 and watcher.stop()
         every = training.plan.checkpoint_steps
-        stop, due = watcher.stop(), every is not None and training.step % every == 0
-        if stop or due:
-            while pending:
-                read()
+        with world.waiting(f"optimiser step {training.step}"), np.errstate(all="ignore"):
+            # the session's own flag reports what is not finite, with the step
+            try:
+                token = session.step(parts, dials, vote=asked)  # type: ignore[arg-type]
+            except MemoryError as error:
+                raise faults.out_of_memory(training, parts, dials, error) from error
+            pending.append((token, parts, dials, training.batch))
+            training.step += 1
+            training.batch += 1
+            # one process stops at once, several where all have read the same step
+            stop = world.size == 1 and watcher.stop()
+            due = every is not None and training.step % every == 0
+            while pending and (stop or due or len(pending) > in_flight):
+                stop = read() or stop
         if stop:
             _end(training, watcher)
         if due:
             watcher.checkpoint(training.checkpoint())
         if _spent(training):
             break
-    while pending:
-        read()
+    with world.waiting(f"optimiser step {training.step}"):
+        while pending:
+            read()
     return training.batch == len(batches)
 
 

@@ -64,7 +64,9 @@ class Plan:
     schedules are theirs. `chunk` trains and evaluates T in chunks of that many steps
     (`snnx.chunks`). device, compile and lean None leave the choice to the backend. A checkpoint is
     written after every epoch, and within one every `checkpoint_steps` optimiser steps. `config` is
-    kept in checkpoints. model and optim are what the methods made of them (`snnx.methods.method`).
+    kept in checkpoints. batch_size counts the samples of all processes and of all `micro_batches`,
+    whose gradients are added up; `sync_norm` is that of `Backend.session`. model and optim are what
+    the methods made of them (`snnx.methods.method`).
     """
 
     model: Any
@@ -85,6 +87,8 @@ class Plan:
     compile: bool | None = None
     lean: bool | None = None
     deterministic: bool = False
+    micro_batches: int = 1
+    sync_norm: bool = True
     config: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
     chunk: int | None = None
@@ -95,11 +99,16 @@ class Plan:
             object.__setattr__(self, "epochs", sum(stage.epochs for stage in self.stages))
             if self.stages[-1].ann:
                 raise ValueError("the last stage is an ANN; add one that trains the neurons")
-        for name in ("steps", "epochs", "batch_size"):
+        for name in ("steps", "epochs", "batch_size", "micro_batches"):
             if not isinstance(getattr(self, name), int):
                 raise TypeError(f"{name} must be a whole number, not {getattr(self, name)}")
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.micro_batches > self.batch_size:
+            raise ValueError(
+                f"micro_batches must be at most batch_size ({self.batch_size}), not "
+                f"{self.micro_batches}"
+            )
         for name in ("max_steps", "checkpoint_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from snnx import serial
 from snnx.backend import Backend, Session, Snapshot, load_backend
 from snnx.batch import dial_values
 from snnx.building import initial_parameters
-from snnx.checkpoint import Checkpoint, CheckpointError
+from snnx.checkpoint import Checkpoint, CheckpointError, spec_hash
 from snnx.methods.inherit import fitted
 from snnx.program import Program
 from snnx.training.evaluate import Evaluation, evaluate
 from snnx.training.moving import place
 from snnx.training.plan import Plan
+from snnx.world import ALONE, World
 
 if TYPE_CHECKING:
     from snnx.data.lazy import Source
@@ -38,6 +42,7 @@ class Training:
     program: Program
     session: Session
     stage: Plan
+    world: World = ALONE
     begin: int = 0
     epoch: int = 0
     batch: int = 0
@@ -98,6 +103,7 @@ class Training:
             dials=dials,
             pause=pause,
             chunk=plan.chunk,
+            world=self.world,
         )
 
 
@@ -118,8 +124,8 @@ def data_values(training: Training) -> dict[str, Any]:
     return {"data": {"id": data.id, "hash": data.hash, "label": data.label, "name": data.name}}
 
 
-def open_session(plan: Plan, program: Program) -> tuple[Backend, Session]:
-    """Return the backend and a session of the plan with its initial weights."""
+def open_session(plan: Plan, program: Program, world: World = ALONE) -> tuple[Backend, Session]:
+    """Return the backend and a session of the plan with its initial weights, one of a world's."""
     backend = load_backend(plan.backend)
     values = initial_parameters(program, plan.seed)
     options = {"device": plan.device, "precision": plan.precision, "lean": plan.lean}
@@ -132,6 +138,8 @@ def open_session(plan: Plan, program: Program) -> tuple[Backend, Session]:
         compile=plan.compile,
         deterministic=plan.deterministic,
         chunk=plan.chunk,
+        group=world.group,
+        sync_norm=plan.sync_norm,
     )
     return backend, session
 
@@ -157,21 +165,47 @@ def load_snapshot(session: Session, snapshot: Snapshot) -> None:
 def start(plan: Plan, dataset: Source, resume: Checkpoint | None = None) -> Training:
     """Return a run at its beginning, or at the place of a checkpoint."""
     plan.program()
-    training = _opened(plan, dataset, 0 if resume is None else resume.epoch)
+    world = load_backend(plan.backend).world(plan.device)
+    training = _opened(plan, dataset, 0 if resume is None else resume.epoch, world)
     if resume is not None:
         _inherit(training, resume.snapshot, resume.batch == 0 and resume.epoch == training.begin)
         training.batch, training.step = resume.batch, resume.step
         _keep_dials(training, resume.dials)
         training.totals |= resume.totals
+    _check_alike(training)
     return training
 
 
-def _opened(plan: Plan, dataset: Source, epoch: int) -> Training:
+def _check_alike(training: Training) -> None:
+    """Raise RankLost where the processes of a run do not begin with the same.
+
+    Each computes the same initial weights from the seed, and reads the same files, so that nothing
+    is sent; another version or another file on one machine would go on in silence.
+    """
+    if training.world.size == 1:
+        return
+    plan, digest = training.plan, hashlib.sha256()
+    snapshot = training.session.export()
+    for arrays in (snapshot.parameters, snapshot.statistics, snapshot.moments):
+        for name in sorted(arrays):
+            digest.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    told = {
+        "the data": training.dataset.hash,
+        "the spec": spec_hash(),
+        "the plan": repr((plan_values(plan), plan.seed, plan.epochs, plan.max_steps, plan.methods)),
+        "the weights at the beginning": digest.hexdigest(),
+        "the place": repr((training.epoch, training.batch, training.step)),
+    }
+    for what, text in told.items():
+        training.world.check_alike(what, text)
+
+
+def _opened(plan: Plan, dataset: Source, epoch: int, world: World) -> Training:
     """Return the stage of an epoch with its initial weights."""
     stage, begin = plan.stage(epoch)
     program = stage.program()
-    backend, session = open_session(stage, program)
-    training = Training(plan, dataset, backend, program, session, stage, begin, epoch)
+    backend, session = open_session(stage, program, world)
+    training = Training(plan, dataset, backend, program, session, stage, world, begin, epoch)
     training.dials = dial_values(program, stage.optim)
     return training
 
@@ -197,7 +231,7 @@ def next_stage(training: Training) -> None:
     if plan.stage(epoch)[1] == training.begin:
         return
     snapshot = training.snapshot()
-    fresh = _opened(plan, training.dataset, epoch)
+    fresh = _opened(plan, training.dataset, epoch, training.world)
     _inherit(fresh, snapshot, True)
     _keep_dials(fresh, training.dials)
     for name in ("program", "session", "stage", "begin", "dials"):

@@ -60,6 +60,8 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             lean=None if values["lean"] == "auto" else values["lean"],
             deterministic=values["deterministic"],
             chunk=values.get("chunk"),
+            micro_batches=values["micro_batches"],
+            sync_norm=values["sync_norm"],
             config=values,
             stages=with_objectives(_stages(values, method), (method,), model),
         )

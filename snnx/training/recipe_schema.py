@@ -235,6 +235,8 @@ _KEYS: dict[str, Any] = {
     "stages": (tuple[StageTable, ...], ()),
     "batch_size": _positive(64),
     "chunk": (Annotated[int | None, Field(ge=1, le=MOST_STEPS)], None),
+    "micro_batches": _positive(1),
+    "sync_norm": (bool, True),
     "seed": (Annotated[int, Field(ge=0, lt=2**32)], 0),
     "max_steps": (Annotated[int | None, Field(ge=1)], None),
     "checkpoint_steps": (Annotated[int | None, Field(ge=1)], None),

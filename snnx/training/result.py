@@ -59,6 +59,7 @@ def result_values(training: Training, test: Evaluation, seconds: float) -> dict[
         "objective": type(training.stage.objective).__name__,
         "methods": [method.name for method in plan.methods],
         "seed": plan.seed,
+        "processes": training.world.size,
         "backend": training.backend.name,
         "device": plan.device or described.get("device", "auto"),
         "precision": plan.precision,

@@ -1,0 +1,110 @@
+"""Two and four processes compute what one does: gradients, updates, norms, masks, evaluation."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from launched import run
+from parallel_cases import CLOSE, EXACT, GRADIENTS, everything, observe, wanted_gradients
+
+from snnx.backend import load_backend
+from snnx.ops.levels import NETWORK, TRAINING
+from snnx.world import World
+from snnx_conformance.compare import Comparison
+from snnx_conformance.models import removed_scales
+
+WORKER = str(Path(__file__).with_name("parallel_worker.py"))
+FOUR = pytest.mark.long
+PROCESSES = [
+    ("torch", 2),
+    ("mlx", 2),
+    pytest.param(("torch", 4), marks=FOUR),
+    pytest.param(("mlx", 4), marks=FOUR),
+]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def together(request: Any, tmp_path_factory: Any) -> Any:
+    """What so many processes of a backend found, all of them the same bits."""
+    backend, processes = request.param
+    path = tmp_path_factory.mktemp("parallel") / "found.npz"
+    done = run(backend, processes, WORKER, backend, str(path))
+    assert path.exists(), done.stderr
+    with np.load(path) as found:
+        assert found["size"] == processes
+        return backend, {k: found[k] for k in found if k != "size"}
+
+
+@cache
+def alone(backend: str) -> dict[str, np.ndarray]:
+    """What one process finds; the same for all that read it."""
+    return everything(load_backend(backend), World())
+
+
+def of(found: dict[str, np.ndarray], case: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(f"{case}: "): v for k, v in found.items() if k.startswith(f"{case}: ")}
+
+
+@pytest.mark.parametrize("together", PROCESSES, indirect=True, scope="module")
+class TestTogether:
+    @pytest.mark.parametrize("case", GRADIENTS)
+    def test_loss_and_gradients_are_those_of_the_whole_batch(
+        self, together: Any, case: str
+    ) -> None:
+        backend, found = together
+        name, n, smooth = GRADIENTS[case]
+        compared = Comparison(f"{backend} {case}")
+        for wanted in (wanted_gradients(name, n, smooth), of(alone(backend), case)):
+            got = of(found, case)
+            loss = {"loss": wanted.pop("loss")}
+            compared.check("loss", loss, {"loss": got.pop("loss")}, NETWORK.forward)
+            scales = removed_scales(observe(name).program, wanted)
+            compared.check("gradient", wanted, got, NETWORK.gradient, None, scales)
+        assert compared.outcome().status == "passed", compared.problems
+
+    @pytest.mark.parametrize("case", CLOSE)
+    def test_updates_and_running_statistics_are_those_of_one_process(
+        self, together: Any, case: str
+    ) -> None:
+        backend, found = together
+        compared = Comparison(f"{backend} {case}")
+        wanted, got = of(alone(backend), case), of(found, case)
+        compared.check("figure", wanted, got, TRAINING)
+        assert compared.outcome().status == "passed", compared.problems
+
+    @pytest.mark.parametrize("case", EXACT)
+    def test_exact_numbers_are_those_of_one_process_bit_for_bit(
+        self, together: Any, case: str
+    ) -> None:
+        backend, found = together
+        wanted, got = of(alone(backend), case), of(found, case)
+        assert wanted.keys() == got.keys()
+        for name in wanted:
+            np.testing.assert_array_equal(got[name], wanted[name], err_msg=name)
+
+    def test_all_refuse_what_is_not_finite_in_one_and_count_votes(self, together: Any) -> None:
+        found = of(together[1], "agreement")
+        assert found["refused"] == 1
+        assert found["same"]
+        assert found["count"] == 0
+        assert found["votes"] == 1
+
+    def test_norms_by_process_are_others_and_their_running_statistics_move(
+        self, together: Any
+    ) -> None:
+        backend, found = together
+        own, whole = of(found, "local"), of(alone(backend), "local")
+        assert abs(own["loss"] - whole["loss"]) > 1e-4
+        name = "2.running_mean"  # of the first norm, whose input is the same: a mean of means
+        np.testing.assert_allclose(own[name], whole[name], rtol=0, atol=1e-6)
+
+
+def test_weights_on_a_grid_are_the_same_on_every_backend() -> None:
+    torch, mlx = alone("torch"), alone("mlx")
+    for case in (name for name in EXACT if name.startswith("rounded")):
+        for name, weights in of(torch, case).items():
+            np.testing.assert_array_equal(of(mlx, case)[name], weights, err_msg=f"{case} {name}")
