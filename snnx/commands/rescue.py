@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from snnx.training.rundir import RunDir
 
 
 def rescue(
-    folder: RunDir, training: Training, rows: Sequence[Mapping[str, Any]], config: str
+    folder: RunDir, training: Training, rows: Iterable[Mapping[str, Any]], config: str
 ) -> Path | None:
     """Return a new folder in the system's temporary one that `--resume` goes on with.
 

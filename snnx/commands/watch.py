@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from snnx.rotation import by_age
 from snnx.training import loop
 from snnx.training.loop import Interrupted, Row, Training
 from snnx.training.rundir import RunDir
+
+KEPT_ROWS = 1000  # what is known of a run whose folder has vanished
 
 
 class Follow(loop.Nobody):
@@ -51,7 +54,7 @@ class Watch(Follow):
         super().__init__(screen)
         self.folder, self.epochs = folder, epochs
         self.refused = False  # the folder cannot be written
-        self.rows: list[Row] = []
+        self.rows: deque[Row] = deque(maxlen=KEPT_ROWS)
 
     def epoch(self, row: Row) -> None:
         self.rows.append(row)
