@@ -8,17 +8,19 @@
 #   make recipes    three steps of every CIFAR and event recipe at full size: time and memory
 #   make equivalence   the ten-seed test that both backends reach the same accuracy
 #   make kill       200 runs killed at random moments, each compared with the unbroken one (RUNS=)
+#   make fuzz       100,000 damaged inputs for every reader of files (INPUTS=)
+#   make soak       45 minutes of training with a fault every 30 seconds
 #   make clean      remove .venv and what the tools left
 #
 # TORCH overrides the pinned torch, with pip's options if need be: on Linux the default index's
 # torch brings the CUDA libraries (several GB), PyTorch's own index has CPU builds:
 #   make train TORCH="torch --index-url URL"
-# PYTHON names the interpreter that makes .venv; ARGS goes to `snnx train`, or to `make recipes` or `make kill`.
+# PYTHON names the interpreter that makes .venv; ARGS goes to `snnx train`, or to `make recipes`, `kill`, `fuzz`, `soak`.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help train test test-long recipes quick lint types docs equivalence kill clean
+.PHONY: help train test test-long recipes quick lint types docs equivalence kill fuzz soak clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -108,6 +110,13 @@ equivalence: $(VENV)/.test
 RUNS ?= 200
 kill: $(VENV)/.test
 	$(ONE_THREAD) $(BIN)/python conformance/tests/kills.py --runs $(RUNS) $(ARGS)
+
+INPUTS ?= 100000
+fuzz: $(VENV)/.test
+	$(ONE_THREAD) PYTHONPATH=conformance $(BIN)/python -m tests.fuzz --examples $(INPUTS) $(ARGS)
+
+soak: $(VENV)/.test
+	$(ONE_THREAD) PYTHONPATH=conformance nice -n 10 $(BIN)/python -m tests.soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist site .cache .pytest_cache .ruff_cache .hypothesis

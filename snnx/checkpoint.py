@@ -26,12 +26,15 @@ from snnx.checkpoint_files import CheckpointError as CheckpointError
 from snnx.checkpoint_files import (
     arrays_in,
     as_text,
+    counter,
     digest,
     flush_folder,
     is_pickle,
+    numbers,
     parsed,
     read_bytes,
     stored,
+    tables,
 )
 from snnx.ops import OPS, hash_of
 from snnx.program import flatten
@@ -181,18 +184,15 @@ def read(folder: Path) -> Checkpoint:
             {name: arrays[name] for name in config["parameters"]},
             {name: arrays[name] for name in config["statistics"]},
             arrays_in(folder / MOMENTS, files[MOMENTS]),
-            int(state["count"]),
+            counter(state, "count"),
         )
         return Checkpoint(
             model,
             snapshot,
-            int(state["epoch"]),
-            int(state["batch"]),
-            int(state["step"]),
-            int(state["seed"]),
-            dict(state["dials"]),
-            dict(state["totals"]),
-            dict(config["run"]),
+            *(counter(state, name) for name in ("epoch", "batch", "step", "seed")),
+            numbers(state, "dials"),
+            numbers(state, "totals"),
+            tables(config, "run"),
         )
     except SerialError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
@@ -224,7 +224,9 @@ def _check_ops(path: Path, state: Mapping[str, Any]) -> None:
     Format 1 names no ops: it carries the hash of the whole table.
     """
     used = state.get("ops")
-    missing = [name for name in used or () if name not in OPS]
+    if not (used is None or isinstance(used, list)) or not isinstance(state.get("sha256"), dict):
+        raise CheckpointError(f"{path}: lacks what a checkpoint holds: a list of ops, and hashes")
+    missing = [name for name in used or () if str(name) not in OPS]
     if missing:
         raise CheckpointError(
             f"{path}: uses the ops {missing}, which this snnx does not have. Read it with the "
@@ -247,7 +249,7 @@ def _verified(path: Path, state: Mapping[str, Any]) -> bytes:
             f"{path}: is a pickle or an archive of one, which is never loaded; a checkpoint of "
             "snnx holds safetensors"
         )
-    stated = state.get("sha256", {}).get(path.name)
+    stated = state["sha256"].get(path.name)
     if digest(content) != stated:
         raise CheckpointError(
             f"{path}: does not agree with the hash in {STATE}; the file is truncated or damaged"

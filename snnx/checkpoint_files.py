@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 
 from snnx import serial
+from snnx.data.arrays import DataError
+from snnx.data.files import fits
 from snnx.serial import SerialError
+
+MOST = 2**32 - 1  # counters are uint32 dials
 
 
 class CheckpointError(ValueError):
@@ -28,9 +32,14 @@ def is_pickle(content: bytes) -> bool:
 def read_bytes(path: Path) -> bytes:
     """Return a file's content. Raises: CheckpointError that says why it cannot be read."""
     try:
+        fits(
+            path.stat().st_size, str(path), "it is no checkpoint of a model that this machine holds"
+        )
         return path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: is missing; the checkpoint is not whole") from error
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -58,6 +67,32 @@ def arrays_in(path: Path, content: bytes) -> dict[str, np.ndarray]:
         if not np.isfinite(array).all():
             raise CheckpointError(f"{path}: {name} holds numbers that are not finite")
     return arrays
+
+
+def counter(state: Mapping[str, Any], name: str) -> int:
+    """Return a count of a state. Raises: ValueError unless it is one that can be."""
+    value = state[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
+        raise ValueError(f"{name} is {value!r}, expects a whole number in 0 .. {MOST}")
+    return value
+
+
+def numbers(state: Mapping[str, Any], name: str) -> dict[str, float]:
+    """Return a table of numbers of a state. Raises: ValueError for anything else."""
+    found = dict(state[name])
+    for key, value in found.items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{name}.{key} is {value!r}, expects a number")
+    return found
+
+
+def tables(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a table of tables of a config. Raises: ValueError for anything else."""
+    found = dict(config[name])
+    for key, value in found.items():
+        if not isinstance(value, dict):
+            raise ValueError(f"{name}.{key} is {value!r}, expects a table")
+    return found
 
 
 def stored(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -11,7 +11,9 @@ in the one that reads.
 from __future__ import annotations
 
 import json
+import math
 import types
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -209,7 +211,9 @@ def parse(text: str | bytes) -> dict[str, Any]:
     if len(text) > MAX_CHARACTERS:
         raise SerialError(f"the text has {len(text)} characters, more than {MAX_CHARACTERS}")
     try:
-        content = json.loads(text, object_pairs_hook=_unrepeated, parse_constant=_not_finite)
+        content = json.loads(
+            text, object_pairs_hook=_unrepeated, parse_constant=_not_finite, parse_float=_finite
+        )
     except RecursionError as error:
         raise SerialError(f"the tree is deeper than {MAX_DEPTH} levels") from error
     except UnicodeDecodeError as error:
@@ -230,10 +234,15 @@ def parse(text: str | bytes) -> dict[str, Any]:
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in seen.items() if count > 1)
         raise SerialError(f"the key {twice!r} stands twice in one object")
     return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _not_finite(text)
 
 
 def _not_finite(name: str) -> float:

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from snnx import serial
 from snnx_conformance.case import Case, Outcome
 
 FORMAT = 1
+MOST_BYTES = 1 << 26
 Record = dict[str, Any]
 
 
@@ -70,16 +72,42 @@ def write(path: Path, record: Record) -> None:
 def read(path: Path) -> Record:
     """Return the record in a file; RecordError says what is wrong with it."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        if path.stat().st_size > MOST_BYTES:
+            raise RecordError(
+                f"{path}: is larger than {MOST_BYTES >> 20} MiB, too large for a record"
+            )
+        record = serial.parse(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    except serial.SerialError as error:
         raise RecordError(f"{path}: is no JSON ({error}); write it with --record") from error
-    if not isinstance(record, dict) or "backends" not in record or "spec" not in record:
+    if not _is_record(record):
         raise RecordError(f"{path}: is no record of the suite; write it with --record")
     if record.get("format") != FORMAT:
         raise RecordError(
             f"{path}: format {record.get('format')!r}, this snnx reads {FORMAT}; use the same snnx"
         )
     return record
+
+
+def _is_record(record: Record) -> bool:
+    """Tell whether what a comparison reads is there and of its kind."""
+    backends = record.get("backends")
+    return (
+        isinstance(record.get("spec"), str)
+        and isinstance(backends, dict)
+        and all(isinstance(backend, dict) for backend in backends.values())
+        and all(isinstance(backend.get("cases"), dict) for backend in backends.values())
+        and all(
+            _is_case(case) for backend in backends.values() for case in backend["cases"].values()
+        )
+    )
+
+
+def _is_case(case: Any) -> bool:
+    return isinstance(case, dict) and all(
+        isinstance(case.get(key), str) for key in ("status", "digest", "message")
+    )
 
 
 @dataclass(slots=True)

@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snnx.data.npz_members import verify
+
 DATA_FILE = Path("plots") / "data.npz"
 LANDSCAPE_FILE = Path("plots") / "landscape.npz"
+MOST_TEXT = 1 << 28
 MOST_EPOCHS = 1_000_000_000
 LARGEST = float(np.finfo(np.float32).max)
 # arrays that fix an axis' length
@@ -144,7 +147,7 @@ def read_run(folder: Path) -> RunData:
     text = _text(folder / "config.toml", notes)
     try:
         config = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         notes.append(f"config.toml is not TOML: {error}")
         config = {}
     return RunData(
@@ -193,6 +196,9 @@ def _text(path: Path, notes: list[str]) -> str:
     if not path.is_file():
         return ""
     try:
+        if path.stat().st_size > MOST_TEXT:
+            notes.append(f"{path.name} is larger than {MOST_TEXT >> 20} MiB and was not read")
+            return ""
         return path.read_text("utf-8")
     except (UnicodeDecodeError, OSError) as error:
         notes.append(f"{path.name} could not be read: {error}")
@@ -236,6 +242,7 @@ def _arrays(path: Path, notes: list[str]) -> Mapping[str, NDArray[Any]]:
     if not path.is_file():
         return {}
     try:
+        verify(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except _DAMAGE as error:

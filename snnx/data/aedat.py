@@ -10,7 +10,7 @@ import numpy as np
 
 from snnx.data.arrays import DataError
 from snnx.data.events import Events
-from snnx.data.files import exactly, fits, reading
+from snnx.data.files import exactly, fits, reading, upto
 
 SIDE = 128
 VERSION2 = b"#!AER-DAT2"
@@ -35,7 +35,7 @@ def read_aedat2(path: Path) -> Events:
     """
     with reading(path) as file:
         begin = _header(file, path, VERSION2, "AEDAT 2")
-        data = begin + file.read(MOST_EVENTS_BYTES)
+        data = begin + upto(file, MOST_EVENTS_BYTES)
     if len(data) >= MOST_EVENTS_BYTES:
         raise DataError(f"{path}: holds more than {MOST_EVENTS_BYTES >> 23} million events")
     if len(data) % 8:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GZIP_MAGIC = b"\x1f\x8b"
+PART = 1 << 22
 
 
 def extra(module: str, purpose: str) -> ModuleType:
@@ -63,13 +64,22 @@ def exactly(file: IO[bytes], count: int, path: Path, what: str) -> bytes:
 
     Raises: DataError if the file ends before.
     """
-    data = file.read(count)
+    data = upto(file, count)
     if len(data) != count:
         raise DataError(
             f"{path}: is truncated: {what} needs {count} bytes and {len(data)} are left; "
             "get the file again"
         )
     return data
+
+
+def upto(file: IO[bytes], most: int) -> bytes:
+    """The next `most` bytes, or all that are left; memory is asked for as they come."""
+    parts: list[bytes] = []
+    while most > 0 and (part := file.read(min(most, PART))):
+        parts.append(part)
+        most -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def at_end(file: IO[bytes], path: Path, what: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from snnx.data.arrays import Array, DataError, Dataset
+from snnx.data.npz_members import verify
 
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 WORDS = ("layout", "label", "source", "licence")
@@ -95,7 +96,7 @@ def _read(path: Path) -> dict[str, Array]:
     if magic != ZIP_MAGIC:
         raise DataError(f"{path}: is not an .npz archive. {WANTED}")
     try:
-        _verify(path)
+        verify(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except MemoryError as error:
@@ -118,17 +119,6 @@ def _read(path: Path) -> dict[str, Array]:
         if not isinstance(value, np.ndarray):
             raise DataError(f"{path}: {key} is no array. {WANTED}")
     return arrays
-
-
-def _verify(path: Path) -> None:
-    """Every member is stored as NumPy stores it and agrees with its checksum."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise zipfile.BadZipFile(f"{member.filename} has an unknown compression")
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise zipfile.BadZipFile(f"{damaged} fails its checksum")
 
 
 def _word(path: Path, arrays: dict[str, Array], key: str, default: str) -> str:

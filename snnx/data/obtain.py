@@ -5,7 +5,9 @@ No address is built in and nothing is fetched by snnx itself.
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -23,7 +25,30 @@ from snnx.data.registry import entry, roots, verify
 MOST_BYTES = 400 << 30
 MOST_MEMBERS = 5_000_000
 PART = 1 << 20
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+MOST_HEADER = 1 << 20  # bytes of a long name or of extended headers
+XZ_MAGIC = b"\xfd7zXZ\0"
+UNBOUNDED = (
+    "is packed by LZMA, whose header says how much memory unpacking takes; unpack it yourself and "
+    "give the folder"
+)
+LONG_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,  # tarfile's own, where the header of a gzip stream is cut
+)
 
 
 def get(name: str, origin: str | Path | None = None) -> Path:
@@ -130,8 +155,10 @@ def unpack(archive: Path, target: Path, wanted: frozenset[str] | None = None) ->
             written.append(path)
             if len(written) > MOST_MEMBERS:
                 raise DataError(f"{archive}: holds more than {MOST_MEMBERS} files")
-    except DataError:
-        raise
+    except DataError as error:
+        if str(archive) in str(error):
+            raise
+        raise DataError(f"{archive}: {error}") from error
     except DAMAGE as error:
         raise DataError(f"{archive}: is truncated or damaged ({error}); get it again") from error
     except OSError as error:
@@ -142,6 +169,20 @@ def unpack(archive: Path, target: Path, wanted: frozenset[str] | None = None) ->
     return written
 
 
+class _Header(tarfile.TarInfo):
+    """A header whose own size is checked before it is read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> tarfile.TarInfo:
+        """Return the header. Raises: DataError for one that is far too long, or a sparse file."""
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in LONG_HEADERS and not 0 <= found.size <= MOST_HEADER:
+            raise DataError(f"a header of {found.size} bytes is too long")
+        if found.type == tarfile.GNUTYPE_SPARSE:
+            raise DataError(f"{found.name[:80]!r} is a sparse file, which is not unpacked")
+        return found
+
+
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
     """Name, declared size and content of the files of an archive, in its order."""
     if not archive.is_file():
@@ -150,19 +191,25 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
         with zipfile.ZipFile(archive) as packed:
             for info in packed.infolist():
                 kind = info.external_attr >> 28  # the type bits of a Unix mode
-                if info.is_dir():
+                if info.filename.endswith("/"):  # is_dir() fails on an empty name
                     continue
+                if info.compress_type == zipfile.ZIP_LZMA:
+                    raise DataError(f"{archive}: {info.filename} {UNBOUNDED}")
                 if kind not in (0, 0o10):
                     raise DataError(f"{archive}: {info.filename} is a link or no plain file")
                 with packed.open(info) as stream:
                     yield info.filename, info.file_size, stream
         return
+    with archive.open("rb") as file:
+        if file.read(len(XZ_MAGIC)) == XZ_MAGIC:
+            raise DataError(f"{archive}: {UNBOUNDED}")
     try:
-        tar = tarfile.open(archive, "r|*")  # noqa: SIM115
+        tar = tarfile.open(archive, "r|*", tarinfo=_Header)  # noqa: SIM115
     except tarfile.ReadError as error:
         raise DataError(f"{archive}: is no tar or zip archive ({error})") from error
     with tar:
-        for member in tar:
+        while (member := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # else the names of all files stay in memory
             if member.isdir():
                 continue
             stream = tar.extractfile(member) if member.isreg() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from snnx.data.lazy import Lazy
 
 CHANNELS = 700
 CLASSES = 20
+MOST_RATIO = 1 << 14  # of a list to its stored form: deflate's 1032, and 16 bytes for one
 FILES: dict[Split, str] = {"train": "shd_train.h5", "test": "shd_test.h5"}
 
 
@@ -93,7 +95,12 @@ def _dataset(h5py: Any, file: Any, keys: tuple[str, ...], path: Path) -> Any:
         node = node[key]
     if not isinstance(node, h5py.Dataset) or node.external or node.is_virtual:
         raise DataError(f"{path}: {'/'.join(keys)} must be a data set stored in the file itself")
-    declared = int(np.prod(node.shape or (0,))) * 16
+    declared = math.prod(node.shape or (0,)) * 16
+    if declared > MOST_RATIO * node.id.get_storage_size() + MOST_RATIO:
+        raise DataError(
+            f"{path}: {'/'.join(keys)} of shape {node.shape} is far larger than what is stored of "
+            "it; the file is damaged"
+        )
     fits(declared, f"{path}: {'/'.join(keys)} of shape {node.shape}", "the file is damaged")
     return node
 

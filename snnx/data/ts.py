@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnx.data.arrays import DataError, Dataset
-from snnx.data.files import find, fits, reading
+from snnx.data.files import find, fits, reading, upto
 
 FOLDERS = ("", "JapaneseVowels", "aeon/datasets/data/JapaneseVowels")
 FILES = ("JapaneseVowels_TRAIN.ts", "JapaneseVowels_TEST.ts")
@@ -33,7 +33,7 @@ def read_ts(path: Path) -> tuple[list[NDArray[np.float32]], NDArray[np.int64], t
     unknown class, missing values or time stamps, or dimensions that differ in number or length.
     """
     with reading(path) as file:
-        data = file.read(MOST_TEXT + 1)
+        data = upto(file, MOST_TEXT + 1)
     if len(data) > MOST_TEXT:
         raise DataError(f"{path}: is larger than {MOST_TEXT >> 20} MiB, too large for this reader")
     try:

@@ -28,6 +28,7 @@ from snnx.training.recipe_schema import DEFAULTS, TABLES, Recipe, tag
 
 Layer = tuple[Mapping[str, Any], str]  # nested values and their origin
 COMMAND_LINE = "command line"
+MOST_TEXT = 1 << 18  # characters of a recipe; tomllib takes quadratic time on some text
 
 
 class RecipeError(ValueError):
@@ -82,9 +83,15 @@ def read_recipe(name: str) -> Layer:
                 "and your own is FILE.toml"
             )
     try:
+        if path.stat().st_size > MOST_TEXT:
+            raise RecipeError(
+                f"{path}: is larger than {MOST_TEXT >> 10} KiB, too large for a recipe"
+            )
         return tomllib.loads(path.read_text("utf-8")), origin
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path}: is nested too deeply to be a recipe") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML: {error}") from error
 

@@ -177,10 +177,10 @@ def environment(described: Mapping[str, str]) -> dict[str, Any]:
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     whole = isinstance(row, dict) and {"epoch", "loss", "test_accuracy"} <= row.keys()
-    return row if whole else None
+    return row if whole and isinstance(row["epoch"], int) else None
 
 
 def _history(path: Path) -> list[Any]:
@@ -188,9 +188,10 @@ def _history(path: Path) -> list[Any]:
     content = path.read_bytes()
     try:
         old = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [content.decode("utf-8", "replace")]
-    return [*old.pop("before", []), old] if isinstance(old, dict) else [old]
+    before = old.pop("before", []) if isinstance(old, dict) else []
+    return [*(before if isinstance(before, list) else [before]), old]
 
 
 def _numbered(parent: Path, stem: str) -> Path:
