@@ -151,15 +151,17 @@ def kept_bytes(
     """
     session = session_of(program, "torch", steps=steps)
     session.read(session.step([data], {}))
-    old = live()  # held, so that no address of theirs is given to another
-    before, saved, new, real = storages(old), {}, {}, torch.autograd.grad
+    old = live()  # held, so that neither identity nor address of theirs is given to another
+    known = {id(t) for t in old}
+    before = storages([*session.parameters.values(), *session.net.buffers()])
+    saved, new, real = {}, {}, torch.autograd.grad
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         saved.update(storages([tensor]))
         return tensor
 
     def backward(*args: Any, **options: Any) -> Any:
-        new.update(storages(live()))
+        new.update(storages([t for t in live() if id(t) not in known]))
         return real(*args, **options)
 
     with monkeypatch.context() as patch:
