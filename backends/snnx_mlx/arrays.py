@@ -41,6 +41,15 @@ def to_numpy(array: mx.array) -> np.ndarray:
     return np.array(array)
 
 
+def first_of(y: mx.array, kept: Sequence[mx.array]) -> mx.array:
+    """Return y, which is there only when what is kept for backward is.
+
+    MLX computes an array when something asks for it. What only the backward asks for would hold its
+    own inputs, all steps of them, until then.
+    """
+    return mx.depends([y], list(kept))[0]
+
+
 def custom_op(forward: Function, backward: Callable[..., Sequence[mx.array]]) -> Function:
     """Return `forward` with the gradients of `backward(inputs, cotangents, outputs)`.
 

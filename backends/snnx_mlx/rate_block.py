@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from snnx_mlx.arrays import custom_op, nested_sum
+from snnx_mlx.arrays import custom_op, first_of, nested_sum
 from snnx_mlx.norm import moved
 from snnx_mlx.quantize import quantized
 
@@ -84,7 +84,7 @@ def _block(names: tuple[str, ...], options: Options, skip: Options) -> Any:
             if exact:
                 about = (x - x_mean).astype(x.dtype), given[weight].astype(x.dtype)
                 kept.append(_pull(*about, (xhat - plain).astype(x.dtype), own)[1])
-        return (y, mean, var, *kept)
+        return (first_of(y, kept), mean, var, *kept)
 
     def backward(values: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         given = dict(zip(names, values, strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from snnx_mlx.arrays import custom_op, nested_sum
+from snnx_mlx.arrays import custom_op, first_of, nested_sum
 from snnx_mlx.sequence import Arrays, Attributes, Scan, run_scan
 
 
@@ -48,9 +48,25 @@ class _RateScan(Scan):
 
     w[t] = decay^(T-t), S = sum w, I = sum_t w[t] x[t] / S, G = (T/S) sum_t w[t] g_y[t]
     g_x[t] = M_in G / (T tau),  g_threshold = kappa sum(M_above G)
+
+    Kept is I alone, which has no steps.
     """
 
     attributes = ("kind", "dt", "tau", "kappa")
+
+    def forward(self, *inputs: mx.array) -> tuple[mx.array, ...]:
+        """Run the list of the step over time, and the weighted mean of the input."""
+        given = self._named(inputs)
+        rows, state, _ = self._walk(given)
+        found = [mx.stack(rows[n]) for n in self.sequences]
+        x = given["x"]
+        mean = mx.sum(self._weights(x.ndim) * x.astype(mx.float32), axis=0)
+        y = first_of(found[0].astype(x.dtype), [mean])
+        return (y, *found[1:], *state.values(), mean)
+
+    def _weights(self, axes: int) -> mx.array:
+        weights = [self.unit.decay ** (self.steps - 1 - t) for t in range(self.steps)]
+        return (mx.array(weights) / sum(weights)).reshape(-1, *[1] * (axes - 1))
 
     def backward(
         self,
@@ -59,10 +75,7 @@ class _RateScan(Scan):
         outputs: tuple[mx.array, ...],
     ) -> tuple[mx.array, ...]:
         given, extra = self._named(inputs), self.extra
-        x = given["x"].astype(mx.float32)
-        weights = [self.unit.decay ** (self.steps - 1 - t) for t in range(self.steps)]
-        w = (mx.array(weights) / sum(weights)).reshape(-1, *[1] * (x.ndim - 1))
-        mean = mx.sum(w * x, axis=0)
+        w, mean = self._weights(given["x"].ndim), outputs[-1]
         collapsed = self.steps * mx.sum(w * cotangents[0].astype(mx.float32), axis=0)
         threshold = given.get("p.threshold", self.unit.threshold)
         inside, above = masks(mean, threshold, extra)

@@ -197,7 +197,8 @@ of one step.
 Small batches, and for PreAct-ResNet-18 an eighth of the width: kept bytes are proportional to the
 batch, but for the weights' covariances, so the ratios are those of a full batch or nearer to 1.
 Only torch is measured: MLX is lazy and frees an array with its last use, so there is nothing to
-hook; it keeps the same arrays by construction.
+hook. There each layer's output is made to wait for its means and covariances, so that the steps
+they come from can go.
 
 {provenance(record)}
 """
