@@ -231,11 +231,11 @@ which fits that.
 ## Where this differs from the paper
 
 Begun at width 0.5 neither method trains (10 % is chance), and at width 1 both end well below
-their best; in the paper these are good widths. The likely reason, which was not measured: so
-narrow a window passes a gradient at few neurons, in a plain net of {s["depth"]} layers little
-of it is left at the first ones, and a width that learns from this gradient stays where it
-began. The paper's networks have residual connections, around which the gradient passes, and a
-hundred times as many updates.
+their best; in the paper these are good widths. The page on [a narrow start](asgl_start.md)
+measures why: in a plain net of {s["depth"]} layers the gradient explodes towards the input at a
+narrow width, as it vanishes at a wide one, and keeps its size near the widths that ASGL learns.
+The paper's networks have residual connections, around which the gradient passes, and a hundred
+times as many updates.
 
 ## What was reduced
 

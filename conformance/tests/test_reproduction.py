@@ -21,10 +21,13 @@ FIGURES = {
     "psnr": 60.0,
     "ssim": 1.0,
     "kept_share": 1.0,
+    "gradient_growth": 1e9,
 }
 CLAIMS = (
+    "asgl_backends",
     "asgl_noise",
     "asgl_sequences",
+    "asgl_start",
     "asgl_width",
     "dspike_fashion",
     "dspike_fdg",
