@@ -90,6 +90,18 @@ def test_a_setting_that_one_recipe_lacks_is_named(tmp_path: Path) -> None:
     text = comparison_page(read_runs(runs))
     assert "&lt;b&gt;" in text
     assert "<b>&" not in text
+    assert "<details>" not in text  # few rows are read at a glance
+
+
+def test_many_settings_of_one_run_alone_are_folded(tmp_path: Path) -> None:
+    options = {"lr": 0.2, **{f"option{i}": i for i in range(9)}}
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", optim=options)]
+    text = comparison_page(read_runs(runs))
+    assert "<summary>9 settings that only some of the runs have</summary>" in text
+    before, _, after = text.partition("<details>")
+    assert "optim.lr" in before
+    assert "optim.option8" not in before
+    assert "optim.option8" in after
 
 
 class Page(HTMLParser):

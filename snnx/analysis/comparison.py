@@ -63,9 +63,9 @@ def _energy(run: RunData) -> float | None:
 
 FIGURES = (
     Figure("parameters", lambda run: number(run.found("parameters")), "{:,.0f}"),
-    Figure("test accuracy, %", lambda run: run.last("test_accuracy"), "{:.2f}", 100.0),
-    Figure("spikes / neuron / step", lambda run: run.last("spikes_per_neuron_step"), "{:.4f}"),
-    Figure("energy, µJ / sample", _energy, "{:.4g}"),
+    Figure("accuracy, %", lambda run: run.last("test_accuracy"), "{:.2f}", 100.0),
+    Figure("spike rate", lambda run: run.last("spikes_per_neuron_step"), "{:.4f}"),
+    Figure("energy, µJ", _energy, "{:.4g}"),
     Figure("time, s", lambda run: number(run.found("seconds")), "{:,.1f}"),
 )
 

@@ -40,6 +40,7 @@ class DspikeMethod(Method):
     defaults: ClassVar = {
         "objective": {"name": "sdt"},
         "neuron": {"decay": 0.25, "threshold": 0.5, "fire": ">"},
+        "surrogate": {"name": "dspike"},
     }
     eps: float = 0.1
     step: float = 0.2
