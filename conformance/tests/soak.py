@@ -88,6 +88,12 @@ class Run:
             pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
             self.memory.append((now, pages * resource.getpagesize() / 2**20))
 
+    def workers(self) -> list[int]:
+        """Return the decoding processes, which were spawned."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        found = [int(pid) for task in tasks for pid in task.read_text().split()]
+        return [p for p in found if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
     def step(self) -> int:
         """Return the optimiser step of the newest checkpoint, without reading its arrays."""
         newest = by_age(self.folder / "checkpoints")[0]
@@ -144,6 +150,13 @@ def damaged(run: Run) -> tuple[int, int]:
     return code, -signal.SIGKILL
 
 
+def dead_worker(run: Run) -> tuple[int, int]:
+    """SIGKILL to the process that decodes, not to the one that trains."""
+    for worker in run.workers():
+        os.kill(worker, signal.SIGKILL)
+    return run.wait(), 3
+
+
 def vanished(run: Run) -> tuple[int, int]:
     """The folder goes away; the run goes on in the one to which its state was saved."""
     gone = run.folder.with_name("gone")
@@ -172,6 +185,7 @@ FAULTS: tuple[Callable[[Run], tuple[int, int]], ...] = (
     damaged,
     interrupted,
     vanished,
+    dead_worker,
 )
 
 
@@ -183,7 +197,8 @@ def soak(minutes: float, backend: str, root: Path, other: Path) -> dict[str, Any
     words = ["-b", backend, *small, *kept, "compile=false", "--no-plots"]
     rescued = other / "tmp"  # its disk is not the one that fills
     rescued.mkdir()
-    shaken = Run(root / "shaken", root / "shaken.txt", words, rescued)
+    decoding = [*words, "data.workers=1"]  # the same batches, decoded by another process
+    shaken = Run(root / "shaken", root / "shaken.txt", decoding, rescued)
     steady = Run(other / "steady", other / "steady.txt", words, rescued)
     runs, faults, began = (steady, shaken), itertools.cycle(FAULTS), time.monotonic()
     for run in runs:

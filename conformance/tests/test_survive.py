@@ -1,6 +1,7 @@
 """What a run survives beside a kill: folders, readers, evaluation, memory, and a move."""
 
 import errno
+import multiprocessing
 import os
 import re
 import resource
@@ -10,14 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from snnx import checkpoint as checkpoints
 from snnx.cli import main
 from snnx.commands.watch import Watch
 from snnx.data import Batches
-from snnx.training import loop, moving
+from snnx.training import loop
 from snnx.training.loop import Row
 from snnx.training.rundir import RunDir
 from snnx_numpy.session import NumpySession
@@ -206,64 +206,29 @@ def test_out_of_memory_names_the_batch_that_fits(
         assert "not even the gradients of one sample fit" in message
 
 
-PLACE = {
-    "backend": "torch",
-    "device": "cuda:0",
-    "precision": "fp32",
-    "versions": {"torch": "2.13"},
-    "machine": "Linux x86_64",
-}
-
-
-@pytest.mark.parametrize(
-    ("moved", "said"),
-    [
-        ({}, []),
-        ({"device": "cpu"}, ["device cuda:0 -> cpu: rounding is that of another device"]),
-        ({"backend": "mlx", "device": "gpu", "versions": {"mlx": "1"}}, ["another framework"]),
-        ({"precision": "bf16"}, ["precision fp32 -> bf16: every step from here on rounds"]),
-        ({"versions": {"torch": "2.14"}}, ["versions torch 2.13 -> torch 2.14"]),
-        ({"machine": "Darwin arm64"}, ["machine Linux x86_64 -> Darwin arm64"]),
-        ({"device": "cpu", "precision": "tf32"}, ["device", "precision"]),
-    ],
-)
-def test_every_change_of_place_is_said(moved: dict[str, Any], said: list[str]) -> None:
-    found = moving.changes(PLACE, {**PLACE, **moved})
-    assert len(found) == len(said)
-    assert all(text in line for text, line in zip(said, found, strict=True))
-
-
-def test_processes_and_micro_batches_are_said_where_both_places_say_them() -> None:
-    then, now = {**PLACE, "processes": 1, "micro_batches": 1}, {**PLACE, "processes": 4}
-    assert moving.changes(then, now) == [
-        "processes 1 -> 4: sums over a batch are taken in another order, which rounds otherwise"
-    ]
-    (found,) = moving.changes(then, {**PLACE, "processes": 1, "micro_batches": 2})
-    assert "batch norm sees other parts" in found
-
-
-def test_a_run_that_leaves_float64_says_that_weights_are_rounded(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.slow
+def test_a_decoding_process_that_dies_loses_no_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train("--epochs", "1", "--precision", "fp64", "-o", "run") == 0
-    words = ["--epochs", "2", "--precision", "fp32", "--no-plots"]
-    assert main(["train", "--resume", "run", *words]) == 0
-    printed = capsys.readouterr().out
-    assert "precision fp64 -> fp32: every step from here on rounds to another" in printed
-    assert "weights written in fp64 are rounded to float32" in printed
-    assert main(["train", "--resume", "run", "--epochs", "3", "--no-plots"]) == 0
-    assert "as if it had not stopped" in capsys.readouterr().out
+    assert train("--epochs", "4", "batch_size=64", "-o", "whole") == 0
+    epoch = Watch.epoch
 
+    def deadly(watch: Watch, row: Row) -> None:
+        epoch(watch, row)
+        if row["epoch"] == 2:
+            for process in multiprocessing.active_children():
+                process.kill()
+                process.join()
 
-def test_weights_moved_between_precisions_are_the_stored_ones() -> None:
-    keep = Keep()
-    loop.run(loop.start(plan(precision="fp64", max_steps=4), data()), keep)
-    stored = keep.checkpoints[-1].snapshot
-    found = loop.start(plan(precision="fp32"), data(), keep.checkpoints[-1]).session.export()
-    for path, value in stored.parameters.items():
-        assert value.dtype == np.float64
-        assert np.array_equal(found.parameters[path], value.astype(np.float32))
-    assert found.count == stored.count == 4
+    words = ("--epochs", "4", "batch_size=64", "data.workers=2", "-o", "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "epoch", deadly)
+        assert train(*words) == 3
+    assert "was killed by signal 9" in capsys.readouterr().err
+    found = checkpoints.load("run", lambda text: None)
+    assert found.step >= 2 * 22
+    assert main(["train", "--resume", "run", "data.workers=1", "--no-plots"]) == 0
+    assert equal("whole", "run")
 
 
 def test_what_a_killed_run_was_writing_is_removed_when_it_goes_on() -> None:

@@ -48,6 +48,7 @@ RESUMABLE = {
     "backend",
     "device",
     "precision",
+    "micro_batches",
     "compile",
     "lean",
     "deterministic",

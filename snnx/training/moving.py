@@ -40,6 +40,8 @@ def place(training: Training) -> dict[str, Any]:
         "backend": plan.backend,
         "device": device,
         "precision": plan.precision,
+        "processes": training.world.size,
+        "micro_batches": plan.micro_batches,
         "versions": {k: v for k, v in described.items() if k not in ("device", "device_name")},
         "machine": f"{platform.system()} {platform.machine()}",
     }
