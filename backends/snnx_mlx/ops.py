@@ -21,10 +21,10 @@ from snnx_mlx import (
     rate_block,
     rates,
     recurrent,
-    sequence,
     updates,
 )
 from snnx_mlx.arrays import custom_op, nested_sum
+from snnx_mlx.kernels import neuron
 from snnx_mlx.packed import packed_product
 from snnx_mlx.quantize import quantized
 
@@ -114,7 +114,7 @@ RULES: dict[str, Rule] = {
     "flatten": flatten,
     "add": add,
     "dropout": dropout,
-    "neuron": sequence.neuron,
+    "neuron": neuron,
     "norm_neuron": norm_neuron.norm_neuron,
     "recurrent": recurrent.recurrent,
     "rate_neuron": rates.rate_neuron,

@@ -58,6 +58,10 @@ class Kit:
             return made(*given[:at], mutate(given[at]), *given[at + 1 :])
 
         patch.setattr(self.sequence, name, planted)
+        if self.name == "mlx":  # torch's kernels take the neuron from the plan
+            kernels = importlib.import_module("snnx_mlx.kernels.neuron")
+            unit = kernels.unit
+            patch.setattr(kernels, "unit", lambda n, *given: unit(mutate(n), *given))
 
     def fresh(self) -> None:
         """Forget what the backend has planned so far."""

@@ -1,0 +1,6 @@
+"""Fused kernels of neurons on Metal and CUDA, beside the generic scan that they must match."""
+
+from snnx_mlx.kernels.implementation import Implementation, implementation
+from snnx_mlx.kernels.neuron import neuron
+
+__all__ = ["Implementation", "implementation", "neuron"]

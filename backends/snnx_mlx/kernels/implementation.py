@@ -1,0 +1,54 @@
+"""Which implementation a step of a neuron gets, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import mlx.core as mx
+
+from snnx.emit.layout import LIMIT
+from snnx_mlx.kernels import launch
+
+Name = Literal["generic", "metal", "cuda"]
+CHOICES = ("auto", "generic", "fused")
+DATA = (mx.float32, mx.bfloat16, mx.float16)
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """The name of an implementation, "metal", "cuda" or "generic", and why it is this one."""
+
+    name: Name
+    reason: str
+
+
+def implementation(
+    attributes: Mapping[str, Any], dtype: mx.Dtype, neurons: int = 1
+) -> Implementation:
+    """Return what runs a neuron's step of so many neurons, N * prod(F), on the default device.
+
+    The attribute "implementation" asks for one: "auto" (the default) takes a kernel wherever it
+    can, "generic" the interpreted lists, "fused" a kernel or an error.
+
+    Raises: ValueError for an unknown choice, and where a kernel is asked for and cannot be.
+    """
+    asked = attributes.get("implementation", "auto")
+    if asked not in CHOICES:
+        raise ValueError(f"implementation: is one of {CHOICES}, not {asked!r}")
+    if asked == "generic":
+        return Implementation("generic", "asked for")
+    target = launch.target()
+    missing = ""
+    if target is None:
+        missing = f"MLX has no kernels on {mx.default_device()}"
+    elif dtype not in DATA:
+        missing = f"kernels compute in float32, and the input is {dtype}"
+    elif neurons > LIMIT:
+        missing = f"a step has more than {LIMIT} neurons"
+    if target is not None and not missing:
+        return Implementation(target, "asked for" if asked == "fused" else f"{dtype} on {target}")
+    if asked == "fused":
+        raise ValueError(f"implementation: a kernel was asked for, but {missing}")
+    return Implementation("generic", missing)

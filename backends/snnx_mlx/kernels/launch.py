@@ -1,0 +1,95 @@
+"""Launches of the shared kernel body by MLX, on Metal or CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal
+
+import mlx.core as mx
+
+from snnx.emit import Source, Unit, Variant
+from snnx.emit.c_text import header
+from snnx.emit.layout import Layout, kinds, shapes, sizes
+
+THREADS = 256  # of a threadgroup
+LANE = 2**16  # threads of a backward that sums gradients
+ATTRIBUTE = "// thread_position_in_grid: MLX looks for the name in the body\n"
+_TYPES = {"float": mx.float32, "byte": mx.uint8, "uint": mx.uint32, "word32": mx.uint32}
+
+Target = Literal["metal", "cuda"]
+
+
+def target() -> Target | None:
+    """Return the language of the default device's kernels; None on the CPU."""
+    if mx.default_device().type != mx.DeviceType.gpu:
+        return None
+    if mx.metal.is_available():
+        return "metal"
+    return "cuda" if mx.cuda.is_available() else None
+
+
+@cache
+def kernel(source: Source, language: Target) -> Any:
+    """Return MLX's kernel of a source; its name is that of the text, so no two share one."""
+    inputs = [*source.names("in"), "sizes"]
+    outputs = list(source.names("out"))
+    if language == "metal":
+        text = ATTRIBUTE + source.text
+        return mx.fast.metal_kernel(
+            name=source.name,
+            input_names=inputs,
+            output_names=outputs,
+            source=text,
+            header=header("metal"),
+        )
+    return mx.fast.cuda_kernel(
+        name=source.name,
+        input_names=inputs,
+        output_names=outputs,
+        source=source.text,
+        header=header("cuda"),
+    )
+
+
+def execute(
+    source: Source,
+    arrays: list[mx.array],
+    data: mx.Dtype,
+    threads: int,
+    outputs: list[tuple[tuple[int, ...], mx.Dtype]],
+) -> list[mx.array]:
+    """Run a kernel of `threads` threads on the default device."""
+    language = target()
+    if language is None:
+        raise RuntimeError(f"{source.name}: MLX has no kernels on {mx.default_device()}")
+    return kernel(source, language)(
+        inputs=arrays,
+        template=[("DATA", data), ("WORD", mx.uint32)],
+        grid=(threads, 1, 1),
+        threadgroup=(min(threads, THREADS), 1, 1),
+        output_shapes=[shape for shape, _ in outputs],
+        output_dtypes=[dtype for _, dtype in outputs],
+    )
+
+
+def launch(
+    source: Source,
+    unit: Unit,
+    variant: Variant,
+    layout: Layout,
+    arrays: Mapping[str, mx.array],
+) -> dict[str, mx.array]:
+    """Run a kernel; return what it wrote, in flat shapes."""
+    kind, data = kinds(source, unit, variant), arrays["x"].dtype
+    wanted = shapes(source, unit, variant, layout)
+    outputs = [
+        (shape, data if kind[name] == "data" else _TYPES[kind[name]])
+        for name, shape in wanted.items()
+    ]
+    numbers = sizes(source, unit, layout)
+    given = [arrays[name].reshape(-1) for name in source.names("in")]
+    given.append(mx.array(list(numbers.values()), mx.uint32))
+    threads = layout.lane * layout.groups if "lane" in numbers else layout.total
+    found = execute(source, given, data, threads, outputs)
+    return dict(zip(wanted, found, strict=True))

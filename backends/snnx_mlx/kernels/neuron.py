@@ -1,0 +1,111 @@
+"""The rule of the op "neuron": kernels where `implementation` says so, else the generic scan.
+
+The backward recomputes the states from the input, which MLX keeps in any case; bits would spare
+nothing. A mask is an array here, drawn before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import mlx.core as mx
+
+from snnx.emit import Unit, Variant, backward, chunk_of, forward, unit
+from snnx.emit.c_text import CWriter
+from snnx.emit.layout import Layout, finished, partials, widest
+from snnx_mlx import sequence
+from snnx_mlx.arrays import custom_op
+from snnx_mlx.kernels.implementation import implementation
+from snnx_mlx.kernels.launch import LANE, launch
+
+Arrays = Mapping[str, mx.array]
+
+
+def neuron(inputs: Arrays, attributes: Mapping[str, Any]) -> dict[str, mx.array]:
+    """Run a neuron over time: see `snnx.ops.neuron`."""
+    x = inputs["x"]
+    if implementation(attributes, x.dtype, x.size // x.shape[0]).name == "generic":
+        return sequence.neuron(inputs, attributes)
+    of = unit(
+        attributes["neuron"], attributes.get("fire", "spike"), attributes.get("observe", False)
+    )
+    given = tuple(name for name in of.states if name in inputs)
+    extra = {"mixed": "mask", "imposed": "spike"}.get(of.fire, "")
+    names = ("x", *given, *(n.name for n in of.numbers), *((extra,) if extra else ()))
+    steps = attributes.get("steps", x.shape[0])
+    chunk = chunk_of(steps, "input", len(of.states), 0)
+    static = x.shape[0] < steps
+    variant = Variant(steps, static, given, extra, "input", True, chunk)  # type: ignore[arg-type]
+    found = _made(of, variant, names)(*(inputs[name] for name in names))
+    results = ("y", *(("spike", "potential") if of.observe else ()), *of.states)
+    return dict(zip(results, found, strict=False))
+
+
+@lru_cache(maxsize=1024)
+def _made(of: Unit, variant: Variant, names: tuple[str, ...]) -> Any:
+    fused = _Fused(of, variant, names)
+    return custom_op(fused.forward, fused.backward)
+
+
+class _Fused:
+    """Forward and backward of one unit by kernels, on inputs of these names."""
+
+    def __init__(self, of: Unit, variant: Variant, names: tuple[str, ...]) -> None:
+        self.of, self.variant, self.names = of, variant, names
+        self.sources = forward(of, variant, CWriter), backward(of, variant, CWriter)
+        self.outputs = self.sources[0].names("out")
+
+    def arrays(self, inputs: tuple[mx.array, ...]) -> dict[str, mx.array]:
+        """Return the inputs under the names of the kernels' arguments."""
+        named = dict(zip(self.names, inputs, strict=True))
+        found = {"x": named["x"]}
+        for i, state in enumerate(self.of.states):
+            if state in named:
+                found[f"s{i}_in"] = named[state].astype(mx.float32)
+        for i, number in enumerate(self.of.numbers):
+            found[f"p{i}_at"] = named[number.name].astype(mx.float32)
+        if "mask" in named:
+            found["mask"] = named["mask"].astype(mx.uint8)
+        if "spike" in named:
+            found["imposed"] = named["spike"].astype(mx.float32)
+        return found
+
+    def forward(self, *inputs: mx.array) -> tuple[mx.array, ...]:
+        """Return y, observed sequences, final states and, for long sequences, checkpoints."""
+        shape = tuple(inputs[0].shape[1:])
+        layout = Layout.of(shape)
+        got = launch(self.sources[0], self.of, self.variant, layout, self.arrays(inputs))
+        return tuple(
+            a if name == "checkpoints" else a.reshape(*a.shape[:-1], *shape)
+            for name, a in got.items()
+        )
+
+    def backward(
+        self, inputs: tuple[mx.array, ...], cotangents: tuple[mx.array, ...], outputs: Any
+    ) -> tuple[mx.array, ...]:
+        """Return the gradients in the order of the inputs; zeros where there is none."""
+        shape = tuple(inputs[0].shape[1:])
+        arrays = self.arrays(inputs)
+        g = dict(zip(self.outputs, cotangents, strict=True))
+        arrays["g_y"] = g["y"]
+        for i in range(len(self.of.states)):
+            arrays[f"g_s{i}_out"] = g[f"s{i}_out"].astype(mx.float32)
+        if "checkpoints" in self.outputs:
+            arrays["checkpoints"] = outputs[self.outputs.index("checkpoints")]
+        layout = Layout.of(shape)
+        if self.of.learned:
+            layout = layout.lanes(widest(self.of), min(LANE, layout.total), 1)
+        got = launch(self.sources[1], self.of, self.variant, layout, arrays)
+        named = {"x": got["g_x"].reshape(-1, *shape)}
+        for i, state in enumerate(self.of.states):
+            if state in self.variant.given:
+                named[state] = got[f"g_s{i}_in"].reshape(shape)
+        of_name = dict(zip(self.names, inputs, strict=True))
+        for name, (partial, share) in partials(self.of).items():
+            named[name] = finished(got[partial], share, layout).reshape(of_name[name].shape)
+        return tuple(
+            named[n] if n in named else mx.zeros_like(a)
+            for n, a in zip(self.names, inputs, strict=True)
+        )

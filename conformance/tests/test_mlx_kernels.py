@@ -1,0 +1,126 @@
+"""MLX's fused neurons with g++ in the place of Metal: the rule and its custom gradient."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import shutil
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnx import LIF, Rectangular
+from snnx.backend import load_backend
+from snnx.emit import Source
+from snnx.emit.c_text import cpp_name, cpp_program
+from snnx.ops import OPS
+from tests.cpp_kernels import build
+from tests.test_emit_cpp import EPS, outcome, samples
+
+SUMMED = 2 * EPS  # on the CPU MLX adds the partial sums one after another
+INSTALLED = importlib.util.find_spec("mlx") is not None and shutil.which("g++") is not None
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="mlx is not installed, or g++ not on PATH")
+
+
+class HostKernels:
+    """Stands for MLX's kernels: first it notes what is launched, then g++ runs it."""
+
+    def __init__(self) -> None:
+        self.sources: dict[tuple[Source, str, int], None] = {}
+        self.library: Any = None
+        self.launches = 0
+
+    def compile(self) -> None:
+        """Compile what was noted."""
+        self.library = build(cpp_program(self.sources))
+
+    def execute(
+        self, source: Source, arrays: list[Any], data: Any, threads: int, outputs: list[Any]
+    ) -> list[Any]:
+        """Run a kernel on the host, as `launch.execute` does on a device."""
+        import mlx.core as mx
+
+        name = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat"}[data]
+        self.sources[(source, name, 32)] = None
+        if self.library is None:
+            return [mx.zeros(shape, dtype) for shape, dtype in outputs]
+        raw = {mx.bfloat16: mx.uint16}
+        given = [np.array(a.view(raw.get(a.dtype, a.dtype))) for a in arrays]
+        types = [np.array(mx.zeros((1,), raw.get(d, d))).dtype for _, d in outputs]
+        made = [np.full(s, 77, t) for (s, _), t in zip(outputs, types, strict=True)]
+        every = [*given[:-1], *made]
+        pointers = (ctypes.c_void_p * len(every))(*(a.ctypes.data for a in every))
+        run = getattr(self.library, cpp_name(source, name))
+        run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+        run(pointers, given[-1].ctypes.data, 0, threads)
+        self.launches += 1
+        return [mx.array(a).view(d) for a, (_, d) in zip(made, outputs, strict=True)]
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> HostKernels:
+    """Let MLX's kernels run on the host."""
+    from snnx_mlx.kernels import launch
+
+    kernels = HostKernels()
+    monkeypatch.setattr(launch, "target", lambda: "metal")
+    monkeypatch.setattr(launch, "execute", kernels.execute)
+    return kernels
+
+
+@pytest.mark.slow
+def test_every_sample_agrees_with_the_reference_as_well_as_the_generic_path(host):
+    backend, op = load_backend("mlx"), OPS["neuron"]
+    chosen = samples(op)
+    for sample in chosen:
+        for dtype in sample.dtypes:
+            outcome(backend, op, sample, dtype)
+    host.compile()
+    for sample in chosen:
+        for dtype in sample.dtypes:
+            before = host.launches
+            found = outcome(backend, op, sample, dtype)
+            assert found.passed, found.message
+            assert host.launches > before
+            if dtype == "float32":
+                attributes = {**sample.attributes, "implementation": "generic"}
+                plain = replace(sample, attributes=attributes)
+                allowed = max(2 * outcome(backend, op, plain, dtype).error, SUMMED)
+                assert found.error <= allowed, (sample.name, found.error, allowed)
+
+
+def test_without_a_device_the_generic_scan_runs_and_says_why():
+    import mlx.core as mx
+
+    from snnx_mlx.kernels import implementation
+
+    if mx.default_device() != mx.Device(mx.cpu):
+        pytest.skip("the default device has kernels")
+    found = implementation({"neuron": LIF()}, mx.float32)
+    assert found.name == "generic"
+    assert "no kernels" in found.reason
+    with pytest.raises(ValueError, match="asked for"):
+        implementation({"neuron": LIF(), "implementation": "fused"}, mx.float32)
+    with pytest.raises(ValueError, match="one of"):
+        implementation({"neuron": LIF(), "implementation": "fast"}, mx.float32)
+
+
+@pytest.mark.parametrize("language", ["metal", "cuda"])
+def test_kernels_are_made_under_names_of_their_own(language):
+    import mlx.core as mx
+
+    from snnx.emit import Variant, backward, forward, unit
+    from snnx.emit.c_text import CWriter
+    from snnx_mlx.kernels.launch import kernel
+
+    if language == "cuda" and not mx.cuda.is_available():
+        pytest.skip("this MLX has no CUDA back-end, and makes no kernel for it")
+    names = set()
+    for of in (unit(LIF()), unit(LIF(surrogate=Rectangular(0.5)))):
+        for make in (forward, backward):
+            source = make(of, Variant(4, keep="input", chunk=4), CWriter)
+            assert callable(kernel(source, language))
+            names.add(source.name)
+    assert len(names) == 3  # the two forwards are one text
