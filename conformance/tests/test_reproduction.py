@@ -36,6 +36,7 @@ CLAIMS = (
     "dsr_cost",
     "energy",
     "tet",
+    "time_inheritance",
 )
 
 
