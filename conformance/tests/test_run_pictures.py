@@ -70,6 +70,8 @@ def test_a_run_ends_with_macs_acs_and_energy(run: RunData) -> None:
     assert energy["microjoules"] == pytest.approx(
         1e-6 * (0.9 * energy["acs"] + 4.6 * energy["macs"])
     )
+    once = energy["acs"] * 0.9 + rows["1"]["ann_macs"] * 4.6  # the image is the same at every step
+    assert energy["microjoules_once"] == pytest.approx(1e-6 * once)
     assert (energy["samples"], energy["steps"]) == (12, 3.0)
     (column,) = (f for f in FIGURES if f.title.startswith("energy"))
     assert column.read(run) == energy["microjoules"]

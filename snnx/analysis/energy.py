@@ -65,6 +65,7 @@ class StepEnergy:
 
     `dense` is what it multiplies in one step, without the zeros of a padding; an ANN of this
     shape does it once. `macs` and `acs` are what the spiking network does in all its steps.
+    `static`: its input is the same at every step, so that it need be computed only once.
     """
 
     path: str
@@ -72,6 +73,7 @@ class StepEnergy:
     dense: float
     macs: float
     acs: float
+    static: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,12 @@ class Energy:
         return picojoules(self.acs, self.macs) * 1e-6
 
     @property
+    def microjoules_once(self) -> float:
+        """The same, with products of a static input computed once and not at every step."""
+        macs = sum(row.dense if row.static else row.macs for row in self.rows)
+        return picojoules(self.acs, macs) * 1e-6
+
+    @property
     def microjoules_dspike(self) -> float:
         """The energy of one sample as Dspike charges it: the addition of a MAC costs too."""
         return picojoules(self.acs + self.macs, self.macs) * 1e-6
@@ -119,6 +127,7 @@ class Energy:
             "acs": self.acs,
             "ann_macs": self.ann_macs,
             "microjoules": self.microjoules,
+            "microjoules_once": self.microjoules_once,
             "microjoules_dspike": self.microjoules_dspike,
             "ann_microjoules": self.ann_microjoules,
             "samples": self.samples,
@@ -187,17 +196,16 @@ def measure_energy(
     mean_steps = valid_steps / count
     rows = []
     for step in products:
-        # what does not depend on time is computed once
-        once = static_once and dataset.layout == "NF" and not moves(program, step.inputs["x"])
+        static = dataset.layout == "NF" and not moves(program, step.inputs["x"])
         if step.op == "recurrent":
             rows.append(_fed_back(program, step, fired, count, mean_steps))
             continue
         dense, found = float(each[step.path].sum()), sources[step.path]
         if found is None:
-            macs, acs = dense * (1.0 if once else mean_steps), 0.0
+            macs, acs = dense * (1.0 if static and static_once else mean_steps), 0.0
         else:
             macs, acs = 0.0, sum(float((fired[s] * fan).sum()) for s, fan in found) / count
-        rows.append(StepEnergy(step.path, step.layer, dense, macs, acs))
+        rows.append(StepEnergy(step.path, step.layer, dense, macs, acs, static))
     return Energy(tuple(rows), count, mean_steps)
 
 
