@@ -16,6 +16,7 @@ from tests.fuzz.mutate import OPERATIONS, mutated
 from tests.fuzz.readers import READERS, Accepted, Reader
 
 EXAMPLES = 2000
+EXTRAS = {"shd": "h5py", "image": "PIL", "mat": "scipy.io"}
 
 
 def planted(read: Any, error: type[Exception] = ValueError) -> Reader:
@@ -25,8 +26,8 @@ def planted(read: Any, error: type[Exception] = ValueError) -> Reader:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(READERS))
 def test_damaged_files_are_read_or_refused(name: str) -> None:
-    if name in ("shd", "image"):
-        pytest.importorskip({"shd": "h5py", "image": "PIL"}[name])
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.run", name, "--examples", str(EXAMPLES)],

@@ -21,6 +21,7 @@ from snnx.data import DataError
 from snnx.data.aedat import read_aedat2, read_aedat3
 from snnx.data.files import PART, upto
 from snnx.data.idx import read_idx
+from snnx.data.mat import read_mat
 from snnx.data.npz import from_npz
 from snnx.data.obtain import unpack
 from snnx.data.shd import read_shd
@@ -234,6 +235,14 @@ def test_an_array_too_large_for_memory_is_refused_before_it_is_made(tmp_path: Pa
     content[at + 24 : at + 28] = struct.pack("<I", 2**32 - 2)  # the size in the directory
     with pytest.raises(DataError):
         from_npz(written(tmp_path, "a.npz", bytes(content)))
+
+
+def test_a_matrix_without_flags_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    content = bytearray(good.mat()[0])
+    content[140:144] = bytes(4)  # the size of the flags of the first matrix
+    with pytest.raises(DataError, match="truncated or damaged"):
+        read_mat(written(tmp_path, "a.mat", bytes(content)))
 
 
 def test_a_list_far_larger_than_its_file_is_refused(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class _Reader:
             return "", np.zeros((0, 0))
         if self.depth > DEEPEST:
             raise _Damaged(f"it is nested more than {DEEPEST} deep")
-        flags = int(self._numbers({UINT32})[0])
+        flags = self._one({UINT32})
         shape = tuple(int(n) for n in self._numbers({INT32}))
         count, name = math.prod(shape), self._text()
         kind = flags & 0xFF
@@ -133,13 +133,19 @@ class _Reader:
         return found
 
     def _fields(self) -> dict[str, Any]:
-        width = int(self._numbers({INT32})[0])
+        width = self._one({INT32})
         _, names = self.element()
         if width < 1 or len(names) % width:
             raise _Damaged("the names of a struct's fields are cut")
         parts = [names[i : i + width] for i in range(0, len(names), width)]
         keys = [part.partition(b"\0")[0].decode("ascii") for part in parts]
         return dict(zip(keys, self._matrices(len(keys)), strict=True))
+
+    def _one(self, types: set[int]) -> int:
+        found = self._numbers(types)
+        if not len(found):
+            raise _Damaged("a number is missing")
+        return int(found[0])
 
     def _numbers(self, types: set[int]) -> Any:
         kind, body = self.element()

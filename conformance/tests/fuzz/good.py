@@ -175,6 +175,22 @@ def ts() -> tuple[bytes, ...]:
 
 
 @cache
+def mat() -> tuple[bytes, ...]:
+    """MAT files with numbers, text, cells and a struct, plain and compressed."""
+    from scipy.io import savemat
+
+    cells = np.empty((2, 2), object)
+    cells[:] = [[np.arange(3.0), np.zeros((0, 0))], [np.array([[1.5]]), np.arange(2, dtype="u1")]]
+    content = {"a": {"ptn": cells, "Labels": np.array([[1.0, 2.0]]), "Tmax": 3.0}, "b": "text"}
+    found = []
+    for packed in (False, True):
+        file = io.BytesIO()
+        savemat(file, content, do_compression=packed)
+        found.append(file.getvalue())
+    return tuple(found)
+
+
+@cache
 def idx() -> tuple[bytes, ...]:
     """Two images, plain and gzipped."""
     plain = struct.pack(">BBBBIII", 0, 0, 8, 3, 2, 3, 4) + bytes(range(24))

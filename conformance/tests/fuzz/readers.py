@@ -17,6 +17,7 @@ from snnx.data.aedat import read_aedat2, read_aedat3, read_gesture_labels
 from snnx.data.cifar import CIFAR10, read_records
 from snnx.data.folders import decode
 from snnx.data.idx import read_idx
+from snnx.data.mat import read_mat
 from snnx.data.npz import from_npz
 from snnx.data.obtain import unpack
 from snnx.data.shd import read_shd
@@ -198,6 +199,7 @@ READERS = _all(
     Reader("aedat3", good.aedat3, read_aedat3, DataError),
     Reader("gesture", good.gesture, read_gesture_labels, DataError, good.TABLE),
     Reader("shd", good.shd, read_shd, DataError, suffix=".h5"),
+    Reader("mat", good.mat, read_mat, DataError),
     Reader("ts", good.ts, read_ts, DataError, good.TS),
     Reader("idx", good.idx, lambda path: read_idx(path, 3), DataError),
     Reader("cifar", good.cifar, lambda path: read_records(path, CIFAR10), DataError),
