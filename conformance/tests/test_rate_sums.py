@@ -92,6 +92,39 @@ def test_the_covariance_of_both_branches_counts() -> None:
         assert np.abs(a[name] - b[name]).max() > 1e-3 * np.abs(a[name]).max(), name
 
 
+@pytest.mark.parametrize("backend", ["torch", "mlx"])
+def test_residual_sums_compute_in_bfloat16_what_their_ops_do(backend: str) -> None:
+    whole = flatten(blocks("if"))
+    found = []
+    for program in (whole, merge_rate_blocks(whole)):
+        net = snnx.build(program, backend, seed=2, device="cpu", precision="bf16")
+        session = load_backend(backend).session(net, snnx.SDT(), snnx.Optim(), steps=5)
+        taps = ["5", "8"]  # the norms of both sums
+        found.append(session.forward(batch((6, 6, 2)), {}, train_mode(program), taps).taps)
+    for name, y in found[0].items():
+        # a flipped spike moves a few values by more than rounding does
+        assert np.median(np.abs(found[1][name] - y)) < 0.02
+        assert np.abs(y).max() > 1
+
+
+@pytest.mark.filterwarnings(  # torch's own, while it traces an autograd.Function
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)
+def test_torch_compiles_residual_sums() -> None:
+    program = merge_rate_blocks(flatten(blocks("if")))
+    found = []
+    choices: tuple[Any, ...] = (False, "aot_eager")
+    for compile in choices:
+        net = snnx.build(program, "torch", seed=2, device="cpu")
+        session = load_backend("torch").session(
+            net, snnx.SDT(), snnx.Optim(snnx.SGD(lr=0.05)), steps=5, compile=compile
+        )
+        session.read(session.step([batch((6, 6, 2))], {}))
+        found.append(session.export().parameters)
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, atol=1e-5, err_msg=name)
+
+
 def test_a_norm_whose_output_is_added_before_the_neuron_is_merged() -> None:
     layer = LAYERS["if"]
     first = snnx.Conv2d(2, 3), snnx.BatchNorm(), layer
