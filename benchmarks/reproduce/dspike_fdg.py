@@ -178,9 +178,8 @@ above 0.8 at eps = 0.1, which falls as eps gets smaller, to nearly 0 at 0.001.
 
 {verdicts(summary(record))}
 
-Table 1 (accuracy when the first layer is trained by FDG itself, against eps) was **not run**:
-one FDG of this network takes several seconds on one CPU thread, and a training run of 10 epochs
-needs 4,690 of them for each eps.
+[Another page](dspike_fdg_training.md) has Table 1, accuracy when the first layer is trained by the
+FDG itself.
 
 ## Cosines
 

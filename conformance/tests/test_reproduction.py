@@ -31,6 +31,7 @@ CLAIMS = (
     "asgl_width",
     "dspike_fashion",
     "dspike_fdg",
+    "dspike_fdg_training",
     "dsr",
     "dsr_ablation",
     "dsr_cost",
