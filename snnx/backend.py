@@ -281,10 +281,12 @@ class Backend(Protocol):
         group: Any = None,
         chunk: int | None = None,
         sync_norm: bool = True,
+        recompute: int | None = None,
     ) -> Session:
         """Return a training session of the module; `compile` None lets the backend choose.
 
-        With `chunk`, `Session.step` trains T in chunks of that many steps (`snnx.chunks`).
+        `Session.step` trains T in chunks of `chunk` steps (`snnx.chunks`); the first of `recompute`
+        ranges of the program are computed again for the gradient (`snnx.recompute`).
         `group` are processes that train together (`World.group`). With `sync_norm` their batch
         norms take the statistics of the whole batch; without, each those of its share, and the
         running statistics are their mean.

@@ -197,13 +197,15 @@ class MlxBackend:
         group: Any = None,
         chunk: int | None = None,
         sync_norm: bool = True,
+        recompute: int | None = None,
     ) -> MlxSession:
         """Return a training session; every op used here is deterministic without being told.
 
         group: an mx.distributed.Group over which gradients are summed, and with sync_norm the
         statistics of batch norms.
         """
-        return MlxSession(net, objective, optim, steps, compile, chunk, group, sync_norm)
+        fixed = (net, objective, optim, steps, compile, chunk, group, sync_norm)
+        return MlxSession(*fixed, recompute)
 
     def world(self, device: str | None = None) -> World:
         """Join the processes that mlx.launch started."""

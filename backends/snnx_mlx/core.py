@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,11 +14,13 @@ from snnx.batch import check_state
 from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
 from snnx.passes import fuse_norm_neuron, mark_packed
 from snnx.program import Parameter, Program, Step
+from snnx.recompute import ranges
 from snnx_mlx import draws
 from snnx_mlx.arrays import custom_op
 from snnx_mlx.namespace import xp
 from snnx_mlx.ops import RULES
 from snnx_mlx.ranks import Share
+from snnx_mlx.recompute import again
 
 Arrays = Mapping[str, mx.array]
 
@@ -61,6 +63,7 @@ def run(
     lean: bool = False,
     taps: Collection[str] = (),
     share: Share | None = None,
+    recompute: int | None = None,
 ) -> Result:
     """Run the program on x [T or 1, N, *F]; pure, so that it may stand inside grad and compile.
 
@@ -70,7 +73,7 @@ def run(
     linear maps and the activations after them are bfloat16; all else is float32. `taps` are edges
     to return. `lean` chooses the form that keeps least for the backward pass: norm, residual and
     neuron as one step that is computed again, and spikes as bits. Norms of a
-    `share` are those of the whole batch.
+    `share` are those of the whole batch. `recompute` is that of `snnx.recompute`.
     """
     if lean:
         program = fuse_norm_neuron(program, keep={*taps, *(() if at is None else (at,))})
@@ -88,31 +91,39 @@ def run(
     start = start.astype(mx.uint32) if isinstance(start, mx.array) else _word(start)
     times = start + mx.arange(how.steps, dtype=mx.uint32)
     result = Result(x, {"t": start + _word(how.steps)}, dict(statistics))
-    for step in needed_steps(program, at):
-        inputs = {name: env[ref] for name, ref in step.inputs.items() if name != "analog"}
-        for (name, _), array in zip(step.states, before.get(step.path, ()), strict=False):
-            inputs[f"state.{name}"] = array
-        attributes = op_attributes(step, how, inputs["x" if "x" in inputs else "a"].shape[0])
-        if step.op in NORMS and share is not None:
-            attributes["share"] = share
-        purpose = draw_purpose(step, how)
-        if purpose is not None:
-            _draw(step, inputs, attributes, env, dials, purpose, index, times)
-        if attributes.get("fire") == "imposed" and impose is not None:
-            inputs["spike"] = impose[step.path]
-        if precision == "bf16" and step.op in ("conv2d", "linear"):
-            inputs = {k: v.astype(mx.bfloat16) for k, v in inputs.items()}
-        elif precision == "bf16" and step.op == "rate_block":  # it rounds its weights itself
-            low = {n: inputs[n].astype(mx.bfloat16) for n in ("x", "skip") if n in inputs}
-            inputs |= low
-        if step.op == "dropout" and purpose is None:
-            outputs = {"y": inputs["x"]}
-        elif step.op == "array_layer":
-            outputs = {"y": _array_layer(attributes["layer"], inputs)}
-        else:
-            outputs = RULES[step.op](inputs, attributes)
-        env[step.output] = outputs["y"]
-        _keep(step, outputs, result)
+
+    def advance(steps: Sequence[Step], env: dict[str, Any], result: Result) -> None:
+        for step in steps:
+            inputs = {name: env[ref] for name, ref in step.inputs.items() if name != "analog"}
+            for (name, _), array in zip(step.states, before.get(step.path, ()), strict=False):
+                inputs[f"state.{name}"] = array
+            attributes = op_attributes(step, how, inputs["x" if "x" in inputs else "a"].shape[0])
+            if step.op in NORMS and share is not None:
+                attributes["share"] = share
+            purpose = draw_purpose(step, how)
+            if purpose is not None:
+                _draw(step, inputs, attributes, env, dials, purpose, index, times)
+            if attributes.get("fire") == "imposed" and impose is not None:
+                inputs["spike"] = impose[step.path]
+            if precision == "bf16" and step.op in ("conv2d", "linear"):
+                inputs = {k: v.astype(mx.bfloat16) for k, v in inputs.items()}
+            elif precision == "bf16" and step.op == "rate_block":  # it rounds its weights itself
+                low = {n: inputs[n].astype(mx.bfloat16) for n in ("x", "skip") if n in inputs}
+                inputs |= low
+            if step.op == "dropout" and purpose is None:
+                outputs = {"y": inputs["x"]}
+            elif step.op == "array_layer":
+                outputs = {"y": _array_layer(attributes["layer"], inputs)}
+            else:
+                outputs = RULES[step.op](inputs, attributes)
+            env[step.output] = outputs["y"]
+            _keep(step, outputs, result)
+
+    steps = needed_steps(program, at)
+    cuts = ranges(steps, recompute)
+    for begin, end in cuts[:-1]:
+        again(steps[begin:end], steps[end:], {program.result, *taps}, env, result, advance)
+    advance(steps[cuts[-1][0] :], env, result)
     result.edges = {name: env[name] for name in taps}
     y = env[program.result].astype(mx.float32)
     result.y = mx.broadcast_to(y, (how.steps, *y.shape[1:])) if y.shape[0] < how.steps else y

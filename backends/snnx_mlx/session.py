@@ -26,6 +26,7 @@ from snnx.chunks import check_chunk
 from snnx.mode import EVAL, Mode, Run
 from snnx.objective import Objective
 from snnx.optim import Optim
+from snnx.recompute import check_recompute
 from snnx_mlx.arrays import to_mlx, to_numpy, to_words
 from snnx_mlx.net import Net, project
 from snnx_mlx.ranks import Ranks, Share, lost
@@ -47,12 +48,14 @@ class MlxSession:
         chunk: int | None = None,
         group: Any = None,
         sync_norm: bool = True,
+        recompute: int | None = None,
     ) -> None:
         optim.check(net.program)
         check_chunk(net.program, chunk)
+        check_recompute(recompute)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.ranks = None if group is None else Ranks(group)
-        self.train_step = TrainStep(net, objective, optim, chunk, self.ranks, sync_norm)
+        self.train_step = TrainStep(net, objective, optim, chunk, self.ranks, sync_norm, recompute)
         self.compiled = _choose(compile, net.device)
         self._functions: dict[tuple[Any, ...], Callable[..., Any]] = {}
         with mx.stream(net.device):

@@ -37,8 +37,10 @@ class TrainStep:
         chunk: int | None = None,
         ranks: Ranks | None = None,
         sync_norm: bool = True,
+        recompute: int | None = None,
     ) -> None:
         self.chunk, self.ranks, self.sync_norm = chunk, ranks, sync_norm
+        self.recompute = recompute
         self.program, self.precision, self.lean = net.program, net.precision, net.lean
         self.objective, self.optim = objective, optim
         self.known = dial_values(net.program, optim)
@@ -140,8 +142,9 @@ class TrainStep:
             learn = (
                 self.gradients if len(spans(total, self.chunk)) == 1 else partial(truncated, self)
             )
+            more = {"dials": dials, "recompute": self.recompute}
             value, new, y, moved = learn(
-                Run(mode, total), parameters, moved, part, samples, share, dials=dials
+                Run(mode, total), parameters, moved, part, samples, share, **more
             )
             right = self.correct(part, y)
             loss, correct = loss + value, correct + (right if share is None else share.own(right))

@@ -112,12 +112,15 @@ class NumpyBackend:
         group: Any = None,
         chunk: int | None = None,
         sync_norm: bool = True,
+        recompute: int | None = None,
     ) -> NumpySession:
         """Return a training session; there is nothing to compile and nothing indeterminate."""
         if compile:
             raise BackendError("the numpy backend has nothing to compile")
         if group is not None:
             raise BackendError("the numpy backend runs in one process")
+        if recompute is not None:
+            raise BackendError("the numpy backend keeps every array; leave recompute out")
         return NumpySession(net, objective, optim, steps, chunk)
 
     def world(self, device: str | None = None) -> World:

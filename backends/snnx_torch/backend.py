@@ -192,6 +192,7 @@ class TorchBackend:
         group: Any = None,
         chunk: int | None = None,
         sync_norm: bool = True,
+        recompute: int | None = None,
     ) -> TorchSession:
         """Return a training session.
 
@@ -201,9 +202,8 @@ class TorchBackend:
         """
         if compile is None:
             compile = net.device.type == "cuda"
-        return TorchSession(
-            net, objective, optim, steps, compile, deterministic, group, chunk, sync_norm
-        )
+        fixed = (net, objective, optim, steps, compile, deterministic, group, chunk, sync_norm)
+        return TorchSession(*fixed, recompute)
 
     def world(self, device: str | None = None) -> World:
         """Join the processes that torchrun started, each with a CUDA device of its own."""

@@ -6,7 +6,7 @@ then touches tensors only, so that one graph holds the whole program.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,13 @@ from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
 from snnx.passes import fuse_norm_neuron, mark_packed
 from snnx.program import Parameter, Program, Step
 from snnx.random import key_hash
+from snnx.recompute import ranges
 from snnx_torch import draws
 from snnx_torch.array_layer import array_layer
 from snnx_torch.kernels.neuron import known
 from snnx_torch.ops import RULES, Rule
 from snnx_torch.ranks import Share
+from snnx_torch.recompute import again
 from snnx_torch.sequence import planned
 
 PRODUCT = ("x", "weight", "bias")
@@ -77,6 +79,7 @@ class Prepared:
     at: str | None
     low: torch.dtype | None
     taps: tuple[str, ...]
+    ranges: tuple[tuple[int, int], ...]
 
 
 @dataclass(slots=True)
@@ -99,11 +102,13 @@ def prepare(
     taps: Collection[str] = (),
     lean: bool = False,
     kernels: str = "auto",
+    recompute: int | None = None,
 ) -> Prepared:
     """Return the program under `how`, for any number of steps; `taps` are edges to return.
 
     `lean` chooses the form that keeps least for the backward pass: norm, residual and neuron as one
-    step that is computed again, and spikes as bits. `kernels` is what runs neurons.
+    step that is computed again, and spikes as bits. `kernels` is what runs neurons;
+    `recompute` is that of `snnx.recompute`.
     """
     if lean:
         program = fuse_norm_neuron(program, keep={*taps, *(() if at is None else (at,))})
@@ -142,7 +147,9 @@ def prepare(
     transforms = tuple((p.path, _transform(p)) for p in program.parameters)
     dials = tuple(program.dials)
     ends = (program.source, program.result, at)
-    return Prepared(tuple(plays), transforms, dials, *ends, low, tuple(taps))
+    return Prepared(
+        tuple(plays), transforms, dials, *ends, low, tuple(taps), ranges(steps, recompute)
+    )
 
 
 def _transform(parameter: Parameter) -> str | None:
@@ -210,21 +217,28 @@ def play(
         start = torch.as_tensor(start, device=x.device)
         times, end = times + start, end + start
     result = Result(x, {"t": end}, dict(statistics), {}, {})
-    for item in prepared.plays:
-        inputs = {name: env[ref] for name, ref in item.inputs}
-        for name, array in zip(item.states, before.get(item.path, ()), strict=False):
-            inputs[f"state.{name}"] = array
-        if item.draw is not None:
-            _draw(item, item.draw, inputs, env, dials, index, times)
-        if item.imposed and impose is not None:
-            inputs["spike"] = impose[item.path]
-        outputs = _outputs(item, inputs, steps, prepared.low, share)
-        y = outputs["y"]
-        env[item.output] = y if prepared.low is None else y.to(prepared.low)
-        _keep(item, outputs, result)
-        del inputs, outputs, y
-        for edge in item.frees:
-            del env[edge]
+
+    def advance(items: Sequence[Play], env: dict[str, Any], result: Result) -> None:
+        for item in items:
+            inputs = {name: env[ref] for name, ref in item.inputs}
+            for name, array in zip(item.states, before.get(item.path, ()), strict=False):
+                inputs[f"state.{name}"] = array
+            if item.draw is not None:
+                _draw(item, item.draw, inputs, env, dials, index, times)
+            if item.imposed and impose is not None:
+                inputs["spike"] = impose[item.path]
+            outputs = _outputs(item, inputs, steps, prepared.low, share)
+            y = outputs["y"]
+            env[item.output] = y if prepared.low is None else y.to(prepared.low)
+            _keep(item, outputs, result)
+            del inputs, outputs, y
+            for edge in item.frees:
+                del env[edge]
+
+    *early, (begin, end) = prepared.ranges
+    for first, stop in early:
+        again(prepared.plays[first:stop], env, result, advance)
+    advance(prepared.plays[begin:end], env, result)
     result.edges = {name: env[name] for name in prepared.taps}
     y = env[prepared.result]
     result.y = y.expand(steps, *y.shape[1:]) if y.shape[0] < steps else y

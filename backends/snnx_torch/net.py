@@ -115,11 +115,15 @@ class Net(nn.Module):
         return self._dials.device  # type: ignore[return-value]
 
     def prepared(
-        self, how: Run, at: str | None = None, taps: Collection[str] = ()
+        self,
+        how: Run,
+        at: str | None = None,
+        taps: Collection[str] = (),
+        recompute: int | None = None,
     ) -> core.Prepared:
         """Return the program under `how`, in the network's dtype and form, with its kernels."""
         own = {"low": self.low, "lean": self.lean, "kernels": self.kernels}
-        return core.prepare(self.program, how, at=at, taps=taps, **own)
+        return core.prepare(self.program, how, at=at, taps=taps, recompute=recompute, **own)
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the running statistics by path."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snnx.backend import Arrays, Batch, Dials, Forward, Snapshot
+from snnx.backend import Arrays, BackendError, Batch, Dials, Forward, Snapshot
 from snnx.batch import (
     check_batch,
     check_dials,
@@ -21,10 +21,11 @@ from snnx.batch import (
     check_snapshot,
     dial_values,
 )
-from snnx.chunks import check_chunk
+from snnx.chunks import check_chunk, spans
 from snnx.mode import EVAL, Mode, Run, train_mode
 from snnx.objective import Objective
 from snnx.optim import Optim
+from snnx.recompute import check_recompute
 from snnx_torch import core
 from snnx_torch.arrays import parameters_in, parameters_out, sent, state_in, to_numpy, to_tensor
 from snnx_torch.compiling import algorithms, compiled
@@ -60,11 +61,12 @@ class TorchSession:
         group: Any,
         chunk: int | None = None,
         sync_norm: bool = True,
+        recompute: int | None = None,
     ) -> None:
         optim.check(net.program)
         check_chunk(net.program, chunk)
+        check_recompute(recompute)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
-        self.deterministic = deterministic
         self.known = dial_values(net.program, optim)
         self.names = tuple(self.known)
         self.train = train_mode(net.program)
@@ -78,7 +80,7 @@ class TorchSession:
         self.update = Update(
             *(net.program, objective, optim, self.names, net.dtype, self.ranks, sync_norm), chunk
         )
-        self.compile = compile
+        self.deterministic, self.compile, self.recompute = deterministic, compile, recompute
         self.graphs = 0
         self._steps: dict[Any, Callable[..., Any]] = {}
 
@@ -145,7 +147,13 @@ class TorchSession:
         self, mode: Mode, totals: tuple[int, ...], shares: tuple[Share | None, ...]
     ) -> Callable[..., Any]:
         """Return the step of micro-batches of these numbers of steps, compiled if wanted."""
-        prepared = self.net.prepared(Run(mode, 1))
+        pieces = sum(len(spans(total, self.update.chunk)) for total in totals)
+        if self.compile and self.recompute is not None and pieces > 1:
+            raise BackendError(
+                "torch: a compiled step computes ranges again for one part and one chunk only, and "
+                f"this one has {pieces}; give compile=False, or leave recompute out"
+            )
+        prepared = self.net.prepared(Run(mode, 1), recompute=self.recompute)
         update = self.update
 
         def step(*arrays: Any) -> Any:

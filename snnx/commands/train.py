@@ -43,6 +43,7 @@ RESUMABLE = {
     "epochs",
     "max_steps",
     "checkpoint_steps",
+    "recompute",
     "keep_checkpoints",
     "archive_epochs",
     "backend",

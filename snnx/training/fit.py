@@ -75,6 +75,7 @@ def fit(
     checkpoint_steps: int | None = None,
     retention: Retention = Retention(),  # noqa: B008  (frozen)
     chunk: int | None = None,
+    recompute: int | None = None,
     backend: str = "auto",
     device: str | None = None,
     precision: str = "fp32",
@@ -93,7 +94,8 @@ def fit(
     folder, with a checkpoint after every epoch and `checkpoint_steps` steps, of which `retention`
     says how many stay; `resume` goes on from a checkpoint. With `stages`, they say T, epochs and
     schedule.
-    `chunk` trains T in chunks of that many steps, the state handed over (`snnx.chunks`).
+    `chunk` trains T in chunks of that many steps, the state handed over (`snnx.chunks`);
+    `recompute` computes all but the last of so many ranges of the program again for the gradient.
     In processes that a launcher started, each calls it alike, and rank 0 alone writes.
 
     Raises: ValueError, TypeError for arguments that do not fit, BackendError, CheckpointError,
@@ -124,6 +126,7 @@ def fit(
         checkpoint_steps=checkpoint_steps,
         retention=retention,
         chunk=chunk,
+        recompute=recompute,
         backend=backend,
         device=device,
         precision=precision,

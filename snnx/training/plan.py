@@ -62,11 +62,12 @@ class Plan:
     steps is T for static data. `schedule` sets every learning-rate dial of `optim` from its initial
     value. With `stages`, steps and epochs are the last stage's T and the sum of their epochs, and
     schedules are theirs. `chunk` trains and evaluates T in chunks of that many steps
-    (`snnx.chunks`). device, compile and lean None leave the choice to the backend. A checkpoint is
-    written after every epoch, and within one every `checkpoint_steps` optimiser steps. `config` is
-    kept in checkpoints. batch_size counts the samples of all processes and of all `micro_batches`,
-    whose gradients are added up; `sync_norm` is that of `Backend.session`. model and optim are what
-    the methods made of them (`snnx.methods.method`).
+    (`snnx.chunks`), `recompute` trades time for memory (`snnx.recompute`). device, compile and lean
+    None leave the choice to the backend. A checkpoint is written after every epoch, and within one
+    every `checkpoint_steps` optimiser steps. `config` is kept in checkpoints. batch_size counts the
+    samples of all processes and of all `micro_batches`, whose gradients are added up; `sync_norm`
+    is that of `Backend.session`. model and optim are what the methods made of them
+    (`snnx.methods.method`).
     """
 
     model: Any
@@ -92,6 +93,7 @@ class Plan:
     config: Mapping[str, Any] = field(default_factory=dict)
     stages: tuple[Stage, ...] = ()
     chunk: int | None = None
+    recompute: int | None = None
 
     def __post_init__(self) -> None:
         if self.stages:

@@ -140,6 +140,7 @@ def open_session(plan: Plan, program: Program, world: World = ALONE) -> tuple[Ba
         chunk=plan.chunk,
         group=world.group,
         sync_norm=plan.sync_norm,
+        recompute=plan.recompute,
     )
     return backend, session
 

@@ -62,6 +62,7 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             chunk=values.get("chunk"),
             micro_batches=values["micro_batches"],
             sync_norm=values["sync_norm"],
+            recompute=values.get("recompute"),
             config=values,
             stages=with_objectives(_stages(values, method), (method,), model),
         )

@@ -237,6 +237,7 @@ _KEYS: dict[str, Any] = {
     "chunk": (Annotated[int | None, Field(ge=1, le=MOST_STEPS)], None),
     "micro_batches": _positive(1),
     "sync_norm": (bool, True),
+    "recompute": (Annotated[int | None, Field(ge=2, le=MOST_STEPS)], None),
     "seed": (Annotated[int, Field(ge=0, lt=2**32)], 0),
     "max_steps": (Annotated[int | None, Field(ge=1)], None),
     "checkpoint_steps": (Annotated[int | None, Field(ge=1)], None),
