@@ -1,0 +1,299 @@
+"""A neuron alone: forward and backward, inference, a user's neuron, beside ReLU and a copy.
+
+python benchmarks/kernels.py --out kernels.json          # on a machine with a CUDA device
+python benchmarks/kernels.py --out kernels.json --cpu    # tiny, Triton interpreted: the script
+
+Every contender first meets the float64 reference: other spikes, or gradients outside the op
+table's tolerance, and no time is printed for it. Times are of a CUDA graph's replay. Contenders:
+the fused kernels, the generic scan, the scan compiled, and SpikingJelly where it is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+CHECKED = (5, 2, 96)  # the shape at which a contender meets the reference
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is timed: T, neurons, dtypes, and how often."""
+
+    steps: tuple[int, ...]
+    neurons: int
+    dtypes: tuple[str, ...]
+    warm: int
+    timed: int
+
+
+GPU = Size((4, 8, 16, 32), 2**24, ("float32", "bfloat16"), 3, 20)
+CPU = Size((4, 8), 192, ("float32", "bfloat16"), 1, 2)
+
+
+def neurons() -> dict[str, Any]:
+    """Return the neurons that are measured; the last two are a user's."""
+    from snnx import LIF, Rectangular
+    from snnx.surrogate import ArcTan
+
+    sys.path.insert(0, str(ROOT / "examples"))
+    own_neuron = importlib.import_module("own_neuron")
+    surrogate = ArcTan(1.0)
+    return {
+        "lif": LIF(detach_reset=True, surrogate=surrogate),
+        "lif-attached": LIF(surrogate=surrogate),
+        "lif-soft": LIF(reset="subtract", surrogate=surrogate),
+        "lif-rectangular": LIF(detach_reset=True, surrogate=Rectangular(1.0)),
+        "own-adaptive": own_neuron.AdaptiveLIF(surrogate=surrogate),
+        "own-quadratic": own_neuron.QuadraticIF(surrogate=surrogate),
+    }
+
+
+def numbers_of(neuron: Any, features: int) -> dict[str, Any]:
+    """Return the learned numbers of a neuron at their start, as NumPy arrays."""
+    import numpy as np
+
+    from snnx.ops._neuron_cases import shares
+    from snnx.scalars import initial
+
+    scalars = neuron.scalars()
+    return {
+        name: np.full(shape, initial(scalars[name.removeprefix("p.")]))
+        for name, shape in shares(neuron, (features,)).items()
+    }
+
+
+Run = Callable[..., Any]  # (x, *numbers) -> y
+
+
+def rule(neuron: Any, names: tuple[str, ...], how: str) -> Run:
+    """Return a neuron's rule of torch as a function of tensors."""
+    from snnx_torch.kernels import neuron as fused
+    from snnx_torch.kernels.neuron import known
+    from snnx_torch.sequence import planned
+
+    attributes = {"neuron": neuron, "implementation": how, "hand_over": False}
+    attributes |= {"plan": planned(attributes)}
+    attributes |= {"unit": known(attributes["plan"])}
+    return lambda x, *numbers: fused(
+        {"x": x, **dict(zip(names, numbers, strict=True))}, attributes
+    )["y"]
+
+
+def spikingjelly() -> Run:
+    """Return SpikingJelly's LIF of the same convention as "lif"."""
+    import torch
+    from spikingjelly.activation_based import functional, neuron, surrogate
+
+    layer = neuron.LIFNode(
+        tau=2.0,
+        decay_input=False,
+        detach_reset=True,
+        surrogate_function=surrogate.ATan(alpha=2.0),
+        step_mode="m",
+    )
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        functional.reset_net(layer)
+        return layer(x)
+
+    return run
+
+
+def contenders(name: str, neuron: Any, names: tuple[str, ...], steps: int) -> dict[str, Run]:
+    """Return what is measured for a neuron; the scan is shown at the shortest T only."""
+    import torch
+
+    found = {"fused": rule(neuron, names, "triton")}
+    if name == "lif" and steps <= 4:
+        found["scan"] = rule(neuron, names, "generic")
+        if torch.cuda.is_available():
+            found["scan compiled"] = torch.compile(found["scan"], fullgraph=True)
+    if name == "lif" and importlib.util.find_spec("spikingjelly") is not None:
+        found["spikingjelly"] = spikingjelly()
+    return found
+
+
+def agrees(run: Run, neuron: Any, dtype: str, device: str) -> str:
+    """Return how a contender disagrees with the float64 reference, or nothing."""
+    import numpy as np
+    import torch
+
+    from snnx.ops import OPS
+    from snnx.ops._cases import generator
+    from snnx.ops._neuron_cases import random_sample
+    from snnx_conformance.ops import round_to
+
+    op = OPS["neuron"]
+    sample = random_sample(generator(77), "bench", neuron, CHECKED)
+    given = {k: round_to(v, dtype if k == "x" else "float32") for k, v in sample.inputs.items()}
+    wanted = op.forward(np, given, sample.attributes)
+    g = {k: np.zeros(v.shape) for k, v in wanted.items()}
+    g["y"] = round_to(generator(78).standard_normal(CHECKED), dtype)
+    gradients = op.vjp(np, given, sample.attributes, wanted, g)
+    kind = getattr(torch, dtype)
+    tensors = [torch.tensor(given["x"], dtype=kind, device=device).requires_grad_()]
+    for name in (n for n in given if n.startswith("p.")):
+        tensors.append(torch.tensor(given[name], dtype=torch.float32, device=device))
+        tensors[-1].requires_grad_()
+    y = run(*tensors)
+    cotangent = torch.tensor(g["y"], dtype=y.dtype, device=device)
+    got = torch.autograd.grad(y, tensors, cotangent)
+    near = np.any(np.abs(_potential(op, given, sample)) < sample.margin, axis=0)
+    if np.any((y.detach().float().cpu().numpy() != wanted["y"])[:, ~near]):
+        return "its spikes are not those of the reference"
+    if near.any() and dtype == "float32":
+        return "the reference itself lies at a threshold"
+    expected = [gradients["x"], *(gradients[n] for n in given if n.startswith("p."))]
+    for have, want in zip(got, expected, strict=True):
+        have = have.float().cpu().numpy()
+        if near.any():  # in 16 bits a sum over neurons has some that are left out
+            if have.shape != wanted["y"].shape:
+                continue
+            have, want = have[:, ~near], want[:, ~near]
+        error = float(np.max(np.abs(have - want)) / max(np.max(np.abs(want)), 1.0))
+        if not error <= op.tolerance[dtype].gradient:
+            return f"a gradient is off by {error:.1e}"
+    return ""
+
+
+def _potential(op: Any, given: Any, sample: Any) -> Any:
+    import numpy as np
+
+    return op.forward(np, given, {**sample.attributes, "observe": True})["potential"]
+
+
+def timed(call: Callable[[], Any], size: Size, cuda: bool) -> dict[str, float]:
+    """Return the median and the smallest time of a call in milliseconds."""
+    import torch
+
+    if not cuda:
+        for _ in range(size.warm):
+            call()
+        spans = []
+        for _ in range(size.timed):
+            start = time.perf_counter()
+            call()
+            spans.append(1e3 * (time.perf_counter() - start))
+        return {"ms": statistics.median(spans), "least_ms": min(spans)}
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(size.warm):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    spans = []
+    for _ in range(size.timed):
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first.record()
+        graph.replay()
+        last.record()
+        last.synchronize()
+        spans.append(first.elapsed_time(last))
+    return {"ms": statistics.median(spans), "least_ms": min(spans)}
+
+
+def both(run: Run, g: Any, x: Any, *given: Any) -> Any:
+    import torch
+
+    return torch.autograd.grad(run(x, *given), [x, *given], g)
+
+
+def measured(size: Size, dtype: str, steps: int, device: str) -> list[dict[str, Any]]:
+    """Return the rows of one dtype and T."""
+    import torch
+
+    cuda, kind, total = device == "cuda", getattr(torch, dtype), steps * size.neurons
+    place = torch.arange(total, device=device, dtype=torch.int32) * 40503 & 0xFFFF
+    shift = torch.arange(steps, device=device)[:, None] * 0.37  # no neuron sees one value twice
+    x = ((place.view(steps, -1) / 65536 + shift) % 1.0 * 1.4 - 0.4).to(kind).view(steps, 64, -1)
+    del place
+    g, y = torch.ones_like(x), torch.empty_like(x)
+    base = {"dtype": dtype, "T": steps, "neurons": size.neurons}
+    copy = timed(lambda: y.copy_(x), size, cuda)
+    moved = 2 * total * x.element_size()
+    rows = [{**base, "case": "copy", **copy, "GB/s": moved / copy["ms"] / 1e6}]
+    still = x.detach()
+    x.requires_grad_()
+    floor = timed(lambda: both(torch.relu, g, x), size, cuda)
+    rows.append({**base, "case": "relu", "way": "training", **floor})
+    for name, neuron in neurons().items():
+        start = numbers_of(neuron, x.shape[-1])
+        given = [torch.tensor(v, dtype=torch.float32, device=device) for v in start.values()]
+        given = [number.requires_grad_() for number in given]
+        for who, run in contenders(name, neuron, tuple(start), steps).items():
+            row = {**base, "case": name, "contender": who}
+            wrong = agrees(run, neuron, dtype, device)
+            if wrong:
+                rows.append({**row, "refused": wrong})
+                continue
+            forward, whole = partial(run, still, *given), partial(both, run, g, x, *given)
+            with torch.no_grad():
+                row["rate"] = float((forward() > 0).float().mean())
+                seen = timed(forward, size, cuda)
+            rows.append({**row, "way": "inference", **seen, "to_copy": seen["ms"] / copy["ms"]})
+            seen = timed(whole, size, cuda)
+            rows.append({**row, "way": "training", **seen, "to_relu": seen["ms"] / floor["ms"]})
+    return rows
+
+
+def main() -> int:
+    """Measure, print, write JSON; the exit code is how many rows of ours were refused."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cpu", action="store_true", help="tiny, by Triton's interpreter")
+    chosen = parser.parse_args()
+    if chosen.cpu:
+        os.environ |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "conformance")]
+    import torch
+
+    device = "cpu" if chosen.cpu else "cuda"
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device; --cpu runs the script without one")
+    began = time.monotonic()
+    size = CPU if chosen.cpu else GPU
+    rows = [
+        row
+        for dtype in size.dtypes
+        for steps in size.steps
+        for row in measured(size, dtype, steps, device)
+    ]
+    where = "cpu, interpreted" if chosen.cpu else torch.cuda.get_device_name()
+    refused = [row for row in rows if "refused" in row and row["contender"] == "fused"]
+    report = {
+        "command": " ".join(["python", "benchmarks/kernels.py", *sys.argv[1:]]),
+        "machine": {"system": platform.platform(), "device": where, "torch": torch.__version__},
+        "times": "of an interpreter: they say nothing" if chosen.cpu else "of a graph's replay",
+        "seconds": time.monotonic() - began,
+        "refused": len(refused),
+        "rows": rows,
+    }
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    chosen.out.write_text(json.dumps(report, indent=1) + "\n")
+    for row in rows:
+        of = f"{row['dtype']:9} T={row['T']:<3} {row['case']:16} {row.get('contender', ''):14}"
+        shown = row.get("refused") or f"{row.get('way', ''):10} {row['ms']:9.3f} ms"
+        ratio = row.get("to_relu") or row.get("to_copy")
+        print(of, shown, f"x {ratio:.2f}" if ratio else "")
+    return len(refused)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
