@@ -28,6 +28,7 @@ from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx.recompute import check_recompute
 from snnx_mlx.arrays import to_mlx, to_numpy, to_words
+from snnx_mlx.memory import within_memory
 from snnx_mlx.net import Net, project
 from snnx_mlx.ranks import Ranks, Share, lost
 from snnx_mlx.train_step import TrainStep, Tree
@@ -120,7 +121,7 @@ class MlxSession:
         check_gradients(self.net.program, gradients)
         values = check_dials(self.train_step.known, dials)
         shares = tuple(self._share(part) for part in parts)
-        with mx.stream(self.net.device):
+        with within_memory(), mx.stream(self.net.device):
             ready = [self._batch(part, None) for part in parts]
             imposed = _floats(gradients)
             how = mode or self.train_step.mode
@@ -148,7 +149,7 @@ class MlxSession:
     def read(self, pending: Pending) -> dict[str, float]:
         """Wait, and return the step's figures; FloatingPointError where they are not finite."""
         names = ("loss", "gradient_norm", "correct", "votes")
-        with self._others():
+        with within_memory(), self._others():
             loss, norm, correct, votes = (to_numpy(pending[name]).item() for name in names)
         if not pending["finite"].item():
             raise FloatingPointError(
@@ -211,7 +212,7 @@ class MlxSession:
         check_names(self.net.program, parameters=wrt, impose=impose)
         share = self._share(batch) if "share" in batch else None
         step = nullcontext() if self.ranks is None else self.ranks.step()
-        with mx.stream(self.net.device), self._others(), step:
+        with within_memory(), mx.stream(self.net.device), self._others(), step:
             ready, total = self._batch(batch, steps)
             value, grads, _, _ = self.train_step.gradients(
                 Run(mode or self.train_step.mode, total, 1, frozenset(impose or ())),

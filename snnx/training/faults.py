@@ -77,10 +77,10 @@ def out_of_memory(
     batch = max(parts, key=lambda part: len(part["index"]))
     size, fits = len(batch["index"]), batch_that_fits(training, batch, dials)
     if fits:
-        whole = fits * len(parts) * training.world.size
+        whole, micro = fits * len(parts) * training.world.size, len(parts) * -(-size // fits)
         remedy = (
             f"half of it and so on was tried: the gradients of {fits} samples fit; take "
-            f"batch_size={whole}"
+            f"batch_size={whole}, or keep the batch and go on with micro_batches={micro}"
         )
     else:
         remedy = "not even the gradients of one sample fit; take a smaller T or model"
