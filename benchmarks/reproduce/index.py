@@ -20,6 +20,7 @@ CLAIMS = {  # script: the claim of the four papers it belongs to
     "asgl_start": "4 ASGL",
     "asgl_backends": "4 ASGL",
     "asgl_noise": "4 ASGL",
+    "asgl_autoencoder": "4 ASGL",
     "asgl_sequences": "5 ASGL",
     "tet": "6 TET",
     "time_inheritance": "7 time inheritance",
@@ -28,7 +29,7 @@ CLAIMS = {  # script: the claim of the four papers it belongs to
 
 NOT_RUN = (
     ("DSR with LIF layers: accuracy against T", "time"),
-    ("ASGL Tables 3 and 8", "time"),
+    ("ASGL Table 3; Table 8 at widths 1, 2.5 and 5", "time"),
     ("TET at T = 6, and the landscapes of both losses", "time"),
     ("Claims 1 and 6 on MLX", "MLX convolutions are too slow on a CPU for it; needs a GPU"),
 )
