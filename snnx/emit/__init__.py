@@ -13,6 +13,7 @@ from snnx.emit.backward_kernel import backward
 from snnx.emit.forward_kernel import forward
 from snnx.emit.frame import Drive
 from snnx.emit.kept import Bits
+from snnx.emit.pair import pair
 from snnx.emit.rate import Rule, rate_backward, rate_forward
 from snnx.emit.unit import Number, Unit, unit
 from snnx.emit.variant import Argument, Source, Variant, chunk_of
@@ -29,6 +30,7 @@ __all__ = [
     "backward",
     "chunk_of",
     "forward",
+    "pair",
     "rate_backward",
     "rate_forward",
     "unit",

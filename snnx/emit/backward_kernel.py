@@ -17,6 +17,8 @@ def backward(
     recomputes = variant.keep == "input"
     if recomputes:
         w.argument("x", "data")
+        if unit.residual:
+            w.argument("residual", "data")
         frame.extra_arguments()
         if variant.parts > 1:
             w.argument("checkpoints", "float")
@@ -31,6 +33,8 @@ def backward(
         for s in frame.states.values():
             w.argument(f"g_{s}_out", "float")
     w.argument("g_x", "data", "out")
+    if unit.residual:
+        w.argument("g_residual", "data", "out")
     for name in variant.given:
         w.argument(f"g_{frame.states[name]}_in", "float", "out")
     learned = {name: frame.numbers[name] for name in unit.learned}
@@ -101,6 +105,8 @@ def _backward_chunk(frame: Frame, chunk: str, steps: int, tag: str) -> None:
             w.put("gx", w.add("gx", w.full(out["g.x"])))
         else:
             w.store("g_x", frame.at(time), out["g.x"])
+        if unit.residual:
+            w.store("g_residual", frame.at(time), out["g.residual"])
         if variant.witness:
             w.store("witness", frame.at(time), names[k]["spike"])
         for name in unit.learned:

@@ -13,6 +13,8 @@ def forward(unit: Unit, variant: Variant, make: type[Writer], drive: Drive | Non
     w = make()
     frame = Frame(w, unit, variant, drive or Drive())
     w.argument("x", "data")
+    if unit.residual:
+        w.argument("residual", "data")
     frame.extra_arguments()
     for name in variant.given:
         w.argument(f"{frame.states[name]}_in", "float")

@@ -117,6 +117,10 @@ class Frame:
             w.let(x, w.load("x", self.at(time)))
         w.mark(x)
         names["x"] = self.drive.input(w, x, time, tag)
+        if self.unit.residual:
+            w.let(f"r{tag}", w.load("residual", self.at(time)))
+            w.mark(f"r{tag}")
+            names["residual"] = f"r{tag}"
         if self.variant.extra == "mask":
             w.let(f"m{tag}", w.load("mask", self.at(time), "bool"), "bool")
             names["mask"] = f"m{tag}"

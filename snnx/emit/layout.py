@@ -68,6 +68,7 @@ def shapes(source: Source, unit: Unit, variant: Variant, layout: Layout) -> dict
         "potential": (steps, total),
         "witness": (steps, total),
         "g_x": (1 if variant.static or "code" in source.names("in") else steps, total),
+        "g_residual": (steps, total),
         "bits": (variant.parts, total),
         "checkpoints": (variant.parts, len(unit.states), total),
     }

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from snnx.emit.kept import Bits, kept_bits, pruned
 from snnx.lower import forward_lines, reverse_lines
 from snnx.scalars import Learned
-from snnx.trace import Fire, Lines
+from snnx.trace import Fire, Lines, Trace
 
 Share = Literal["layer", "channel", "neuron"]
 
@@ -31,6 +31,7 @@ class Unit:
     advance     the same step reduced to the states and the spike: what a backward recomputes
     reverse     the vjp of the step
     bits        what stands for a step in the backward, where bits are enough, else None
+    residual    whether a second sequence comes in beside x (`snnx.emit.pair`)
     """
 
     forward: Lines
@@ -41,6 +42,7 @@ class Unit:
     fire: Fire
     observe: bool
     bits: Bits | None
+    residual: bool = False
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -58,7 +60,19 @@ def unit(neuron: Any, fire: Fire = "spike", observe: bool = False) -> Unit:
         if not isinstance(scalar, int | float)
         for learned in (isinstance(scalar, Learned),)
     )
-    reverse = reverse_lines(trace, tuple(n.name for n in numbers if n.learned))
+    return unit_of_trace(trace, numbers, fire, observe)
+
+
+def unit_of_trace(
+    trace: Trace,
+    numbers: tuple[Number, ...],
+    fire: Fire,
+    observe: bool,
+    residual: bool = False,
+) -> Unit:
+    """Return the unit of a traced step and its numbers."""
+    learned = tuple(n.name for n in numbers if n.learned)
+    reverse = reverse_lines(trace, (*(("residual",) if residual else ()), *learned))
     forward = forward_lines(trace, fire, observe)
     states = tuple(f"state.{name}" for name in trace.states)
     wanted = tuple((name, ref) for name, ref in forward.outputs if name in (*states, "spike"))
@@ -71,4 +85,5 @@ def unit(neuron: Any, fire: Fire = "spike", observe: bool = False) -> Unit:
         fire,
         observe,
         kept_bits(reverse) if fire == "spike" else None,
+        residual,
     )
