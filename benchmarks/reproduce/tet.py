@@ -243,8 +243,8 @@ gain in the accuracy of the mean output does not show at this size. The likely r
 size: in the paper TET wins where a large network fits its training data and then generalises
 better, and here a small network is far from fitting its 10,000 images after {s["epochs"]}
 epochs (the last training loss of SDT at T = {long} is {fit:.2f}), so that asking every step to
-be right costs as much as it brings. A run nearer to the paper needs a larger network and tens
-of epochs.
+be right costs as much as it brings. [A page of its own](tet_long.md) has T = 6 and a network that
+fits its images.
 
 ## What was reduced
 

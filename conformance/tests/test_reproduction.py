@@ -38,6 +38,7 @@ CLAIMS = (
     "dsr_cost",
     "energy",
     "tet",
+    "tet_long",
     "time_inheritance",
 )
 
