@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 
 from snnx.emit.layout import LIMIT
+from snnx_torch.kernels.host import compiler
 from snnx_torch.kernels.loading import available, interpreting
 
-Choice = Literal["auto", "generic", "triton"]
-CHOICES: tuple[Choice, ...] = ("auto", "generic", "triton")
+Choice = Literal["auto", "generic", "triton", "cpp"]
+CHOICES: tuple[Choice, ...] = ("auto", "generic", "triton", "cpp")
 DATA = ("torch.float32", "torch.bfloat16", "torch.float16")
 
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
-    """The name of an implementation, "triton" or "generic", and why it is this one."""
+    """The name of an implementation, and why it is this one."""
 
-    name: Literal["generic", "triton"]
+    name: Literal["generic", "triton", "cpp"]
     reason: str
 
 
@@ -31,7 +32,8 @@ def implementation(
     """Return what runs a neuron's step of so many neurons, N * prod(F), on a kind of device.
 
     The attribute "implementation" asks for one: "auto" (the default) takes Triton on CUDA wherever
-    it can, "generic" the interpreted lists, "triton" the kernels or an error.
+    it can, "generic" the interpreted lists, "triton" the kernels or an error, "cpp" the shared
+    kernel body on the CPU, which g++ compiles when a step first meets it, or an error.
 
     Raises: ValueError for an unknown choice, and where kernels are asked for and cannot be.
     """
@@ -42,14 +44,14 @@ def implementation(
     return Implementation(name, reason)  # type: ignore[arg-type]
 
 
-def fused(attributes: Mapping[str, Any], x: Tensor) -> bool:
-    """Tell whether kernels run a neuron on the input [T, N, *F]."""
+def fused(attributes: Mapping[str, Any], x: Tensor) -> str:
+    """Return the language of the kernels that run a neuron on [T, N, *F], "" for the generic."""
     asked = attributes.get("implementation", "auto")
     few = x.numel() // x.shape[0] <= LIMIT
     name, reason = _decided(asked, x.device.type, str(x.dtype), few)
     if name == "refused":
         raise ValueError(f"implementation: {reason}")
-    return name == "triton"
+    return "" if name == "generic" else name
 
 
 @torch.compiler.assume_constant_result
@@ -59,21 +61,26 @@ def _decided(asked: str, device: str, dtype: str, few: bool) -> tuple[str, str]:
         return "refused", f"is one of {CHOICES}, not {asked!r}"
     if asked == "generic":
         return "generic", "asked for"
-    missing = _missing(device, dtype, few)
+    missing = _missing(asked, device, dtype, few)
     if asked == "auto" and not missing and device != "cuda":
         missing = f"the tensors are on {device}; kernels are for CUDA"
     if not missing:
-        return "triton", "asked for" if asked == "triton" else f"{dtype} on {device}"
-    if asked == "triton":
-        return "refused", f"Triton kernels were asked for, but {missing}"
+        return ("triton", f"{dtype} on {device}") if asked == "auto" else (asked, "asked for")
+    if asked != "auto":
+        return "refused", f"{asked} kernels were asked for, but {missing}"
     return "generic", missing
 
 
-def _missing(device: str, dtype: str, few: bool) -> str:
+def _missing(asked: str, device: str, dtype: str, few: bool) -> str:
     """Return what a kernel lacks, or nothing."""
-    if not available():
+    if asked == "cpp":
+        if device != "cpu":
+            return f"the tensors are on {device}"
+        if compiler() is None:
+            return "g++ is not on PATH"
+    elif not available():
         return "the package triton is not installed"
-    if device != "cuda" and not interpreting():
+    elif device != "cuda" and not interpreting():
         return f"Triton has no device {device} here (TRITON_INTERPRET=1 interprets)"
     if dtype not in DATA:
         return f"kernels compute in float32, and the input is {dtype}"

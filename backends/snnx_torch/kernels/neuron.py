@@ -33,7 +33,8 @@ def unit_of(name: str) -> Unit:
 def neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Tensor]:
     """Run a neuron over time: see `snnx.ops.neuron`."""
     x = inputs["x"]
-    if not fused(attributes, x):
+    language = fused(attributes, x)
+    if not language:
         return sequence(inputs, attributes)
     plan = attributes["plan"] if "plan" in attributes else planned(attributes)
     name = attributes["unit"] if "unit" in attributes else known(plan)
@@ -44,7 +45,14 @@ def neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str
     numbers = distinct([inputs[n].to(torch.float32) for n in plan.numbers])
     final = attributes.get("hand_over", True)
     spec = _spec(
-        name, whole(steps), x.shape[0] < steps, given, kind, torch.is_grad_enabled(), final
+        name,
+        language,
+        whole(steps),
+        x.shape[0] < steps,
+        given,
+        kind,
+        torch.is_grad_enabled(),
+        final,
     )
     made = neuron_forward(x, extra, states, numbers, spec, samples, key)
     names = ["y", *(("spike", "potential") if plan.observe else ())]
@@ -64,6 +72,7 @@ def whole(steps: int) -> int:
 @torch.compiler.assume_constant_result
 def _spec(
     name: str,
+    language: str,
     steps: int,
     static: bool,
     given: tuple[str, ...],
@@ -75,7 +84,7 @@ def _spec(
     of = _UNITS[name]
     keep = ("input" if of.bits is None else "bits") if trains else ""
     chunk = chunk_of(steps, keep, len(of.states), 0 if of.bits is None else of.bits.count)
-    return register(of, Variant(steps, static, given, extra, keep, final, chunk))  # type: ignore[arg-type]
+    return register(of, Variant(steps, static, given, extra, keep, final, chunk), language)  # type: ignore[arg-type]
 
 
 def _extra(inputs: Mapping[str, Any], plan: Plan) -> tuple[list[Tensor], str, int, int]:

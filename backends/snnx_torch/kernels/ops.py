@@ -16,10 +16,15 @@ import torch
 from torch import Tensor
 
 from snnx.emit import Source, Unit, Variant, backward, forward
+from snnx.emit.c_text import CWriter
 from snnx.emit.layout import Layout, kinds, shapes
 from snnx.emit.triton_text import TritonWriter
-from snnx_torch.kernels.launch import _WORDS, block, launch, summed, summing
+from snnx_torch.kernels import host, launch
+from snnx_torch.kernels.launch import _WORDS, block, summed
 
+WRITERS = {"triton": TritonWriter, "cpp": CWriter}
+LAUNCH = {"triton": launch.launch, "cpp": host.launch}
+SUMMING = {"triton": launch.summing, "cpp": host.summing}
 EXTRAS = {
     "": (),
     "mask": ("mask",),
@@ -35,23 +40,24 @@ class Spec:
     unit: Unit
     variant: Variant
     forward: Source
+    language: str
 
     def backward(self, final: bool) -> Source:
         """Return the backward, with or without cotangents of the final states."""
-        return backward(self.unit, replace(self.variant, final=final), TritonWriter)
+        return backward(self.unit, replace(self.variant, final=final), WRITERS[self.language])
 
 
 _SPECS: dict[str, Spec] = {}
 
 
-def register(unit: Unit, variant: Variant) -> str:
+def register(unit: Unit, variant: Variant, language: str = "triton") -> str:
     """Return the name under which the operators know the kernels of a unit and variant."""
-    source = forward(unit, variant, TritonWriter)
+    source = forward(unit, variant, WRITERS[language])
     name = source.name
     if variant.keep:
-        name += backward(unit, variant, TritonWriter).name.removeprefix("snnx_backward")
+        name += backward(unit, variant, WRITERS[language]).name.removeprefix("snnx_backward")
     name += "".join(f"_{n.share}" for n in unit.numbers)  # the text knows only how they repeat
-    _SPECS.setdefault(name, Spec(unit, variant, source))
+    _SPECS.setdefault(name, Spec(unit, variant, source, language))
     return name
 
 
@@ -87,7 +93,7 @@ def neuron_forward(
     size = block(known.unit, replace(known.variant, keep=""), x.element_size())
     layout = Layout.of(tuple(shape))
     parts = (known.forward, known.unit, known.variant, layout)
-    found = launch(*parts, arrays, size, samples, key)
+    found = LAUNCH[known.language](*parts, arrays, size, samples, key)
     return [_shaped(name, array, shape) for name, array in found.items()]
 
 
@@ -135,8 +141,8 @@ def neuron_backward(
     size = block(known.unit, variant, g_y.element_size())
     layout = Layout.of(tuple(shape))
     if known.unit.learned:
-        layout = summing(known.unit, layout, size)
-    got = launch(source, known.unit, variant, layout, arrays, size, samples, key)
+        layout = SUMMING[known.language](known.unit, layout, size)
+    got = LAUNCH[known.language](source, known.unit, variant, layout, arrays, size, samples, key)
     gradients = summed(known.unit, got, layout)
     learned = dict(zip((n.name for n in known.unit.numbers), numbers, strict=True))
     found = [a.view(*a.shape[:-1], *shape) for n, a in got.items() if not n.startswith("partial")]

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from snnx.emit import Rule, Source, Unit, Variant, chunk_of, rate_backward, rate_forward
 from snnx.emit.layout import Layout
-from snnx.emit.triton_text import TritonWriter
 from snnx_torch.kernels.implementation import fused
-from snnx_torch.kernels.launch import block, launch, summing
+from snnx_torch.kernels.launch import block
 from snnx_torch.kernels.neuron import known, unit_of, whole
+from snnx_torch.kernels.ops import LAUNCH, SUMMING, WRITERS
 from snnx_torch.losses import step_weights
 from snnx_torch.rates import rate_neuron as generic
 from snnx_torch.sequence import planned
@@ -35,17 +35,20 @@ class RateSpec:
     learned: bool
     forward: Source
     backward: Source
+    language: str
 
 
 _SPECS: dict[str, RateSpec] = {}
 
 
-def register(of: Unit, variant: Variant, rule: Rule) -> str:
+def register(of: Unit, variant: Variant, rule: Rule, language: str) -> str:
     """Return the name under which the operators know the kernels of a rate layer."""
-    forward = rate_forward(of, variant, rule, TritonWriter)
-    backward = rate_backward(variant, rule, TritonWriter)
+    forward = rate_forward(of, variant, rule, WRITERS[language])
+    backward = rate_backward(variant, rule, WRITERS[language])
     name = forward.name + backward.name.removeprefix("snnx_rate_backward")
-    _SPECS.setdefault(name, RateSpec(of, variant, rule.threshold is None, forward, backward))
+    _SPECS.setdefault(
+        name, RateSpec(of, variant, rule.threshold is None, forward, backward, language)
+    )
     return name
 
 
@@ -66,7 +69,7 @@ def forward_op(
     arrays |= {f"p{i}_at": number for i, number in enumerate(numbers)}
     size = block(known.unit, known.variant, x.element_size())
     layout = Layout.of(tuple(shape))
-    got = launch(known.forward, known.unit, known.variant, layout, arrays, size)
+    got = LAUNCH[known.language](known.forward, known.unit, known.variant, layout, arrays, size)
     code = got.pop("code")
     return [*(a.view(*a.shape[:-1], *shape) for a in got.values()), code]
 
@@ -95,8 +98,8 @@ def backward_op(code: Tensor, weights: Tensor, g_y: Tensor, spec: str) -> list[T
     size = block(known.unit, known.variant, g_y.element_size())
     layout = Layout.of(tuple(shape))
     if known.learned:
-        layout = summing(known.unit, layout, size)
-    got = launch(known.backward, known.unit, known.variant, layout, arrays, size)
+        layout = SUMMING[known.language](known.unit, layout, size)
+    got = LAUNCH[known.language](known.backward, known.unit, known.variant, layout, arrays, size)
     g_x = got["g_x"].view(1, *shape)
     return [g_x, got["partial_p0"].sum()] if known.learned else [g_x]
 
@@ -136,7 +139,8 @@ def rate_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
     """Run DSR's spiking layer: kernels where `implementation` says so, else the generic rule."""
     x, neuron = inputs["x"], attributes["neuron"]
     seen = attributes.get("observe", False) or attributes.get("fire", "spike") != "spike"
-    if seen or not fused(attributes, x):
+    language = "" if seen else fused(attributes, x)
+    if not language:
         return generic(inputs, attributes)
     plan = attributes["plan"] if "plan" in attributes else planned(attributes)
     name = attributes["unit"] if "unit" in attributes else known(plan)
@@ -144,7 +148,7 @@ def rate_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
     given = tuple(state for state in plan.states if state in inputs)
     constant = None if "p.threshold" in inputs else float(neuron.threshold)
     rule = (attributes["kind"], attributes["dt"], attributes["tau"], constant)
-    spec = _spec(name, whole(steps), x.shape[0] < steps, given, rule)
+    spec = _spec(name, language, whole(steps), x.shape[0] < steps, given, rule)
     states = [inputs[n].detach().to(torch.float32) for n in given]
     numbers = [inputs[n].to(torch.float32) for n in plan.numbers]
     weights = step_weights(x.expand(steps, *x.shape[1:]), None, neuron.decay, torch.float32)
@@ -156,9 +160,14 @@ def rate_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
 
 @torch.compiler.assume_constant_result
 def _spec(
-    name: str, steps: int, static: bool, given: tuple[str, ...], rule: tuple[Any, ...]
+    name: str,
+    language: str,
+    steps: int,
+    static: bool,
+    given: tuple[str, ...],
+    rule: tuple[Any, ...],
 ) -> str:
     """Return the name of the kernels of a rate layer."""
     of = unit_of(name)
     variant = Variant(steps, static, given, chunk=chunk_of(steps, "", len(of.states), 0))
-    return register(of, variant, Rule(*rule))
+    return register(of, variant, Rule(*rule), language)

@@ -1,0 +1,118 @@
+"""The shared kernel body on the CPU: compiled by g++ once per text and process, called on tensors.
+
+What is compiled lies in a folder of this process alone and goes with it. Large steps are split
+over torch's number of threads; every neuron's bits are the same whoever computes them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnx.emit import Source, Unit, Variant
+from snnx.emit.c_text import cpp_name, cpp_program
+from snnx.emit.layout import Layout, kinds, shapes, sizes, widest
+
+FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-std=c++17")
+SPLIT = 2**15  # threads of a kernel below which one of the machine does them all
+_DATA = {torch.float32: "float", torch.float16: "half", torch.bfloat16: "bfloat"}
+_TYPES = {"float": torch.float32, "byte": torch.uint8, "uint": torch.int32}
+_TYPES |= {"word8": torch.uint8, "word16": torch.int16, "word32": torch.int32}
+
+
+@cache
+def compiler() -> str | None:
+    """Return the path of g++, None where there is none."""
+    return shutil.which("g++")
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="snnx-kernels-")
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
+@cache
+def function(source: Source, data: str, word: int) -> Any:
+    """Return the compiled function of a source.
+
+    Raises: RuntimeError with what g++ said.
+    """
+    found = compiler()
+    if found is None:
+        raise RuntimeError(f"{source.name}: g++ is not on PATH")
+    name = f"{cpp_name(source, data)}_{word}"
+    text = Path(_folder().name) / f"{name}.cpp"
+    text.write_text(cpp_program([(source, data, word)]))
+    library = text.with_suffix(".so")
+    command = [found, *FLAGS, "-fPIC", "-shared", str(text), "-o", str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{source.name}: g++ failed: {done.stderr[:1000]}")
+    run = getattr(ctypes.CDLL(str(library)), cpp_name(source, data))
+    run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+    run.restype = None
+    return run
+
+
+def summing(unit: Unit, layout: Layout, size: int) -> Layout:
+    """Return the lanes of a backward that sums: a thread of the kernel owns one neuron."""
+    return layout.lanes(widest(unit), layout.total, 1)
+
+
+def launch(
+    source: Source,
+    unit: Unit,
+    variant: Variant,
+    layout: Layout,
+    arrays: Mapping[str, Tensor],
+    size: int,
+    samples: int = 0,
+    key: int = 0,
+) -> dict[str, Tensor]:
+    """Run a kernel on the CPU; return what it wrote, in flat shapes."""
+    like = arrays["x"] if "x" in arrays else arrays["g_y"]
+    kind = kinds(source, unit, variant)
+    types = {name: like.dtype if k == "data" else _TYPES[k] for name, k in kind.items()}
+    outputs = {
+        name: torch.empty(shape, dtype=types[name])
+        for name, shape in shapes(source, unit, variant, layout).items()
+    }
+    given = {n: arrays[n].to(types[n]).contiguous() for n in source.names("in")}
+    by_name = given | outputs
+    every = [by_name[a.name] for a in source.arguments if a.role != "size"]
+    pointers = (ctypes.c_void_p * len(every))(*(a.data_ptr() for a in every))
+    numbers = sizes(source, unit, layout, samples, key)
+    whole = (ctypes.c_uint32 * max(len(numbers), 1))(*numbers.values())
+    run = function(source, _DATA[like.dtype], int(kind.get("bits", "word32")[4:]))
+    _split(run, pointers, whole, layout.lane * layout.groups if "lane" in numbers else layout.total)
+    return outputs
+
+
+def _split(run: Any, pointers: Any, numbers: Any, threads: int) -> None:
+    workers = min(torch.get_num_threads(), max(threads // SPLIT, 1))
+    if workers == 1:
+        run(pointers, numbers, 0, threads)
+        return
+    bounds = [threads * i // workers for i in range(workers + 1)]
+    done = [
+        _pool(workers).submit(run, pointers, numbers, first, last)
+        for first, last in pairwise(bounds)
+    ]
+    for each in done:
+        each.result()
