@@ -126,6 +126,18 @@ def test_a_run_goes_on_from_the_checkpoint_between_two_stages(tmp_path: Path) ->
         same(whole.session.export(), rest.session.export())
 
 
+def test_a_run_goes_on_from_a_checkpoint_after_any_step_of_any_stage(tmp_path: Path) -> None:
+    whole, keep = loop.start(plan(), data()), Keep()
+    loop.run(whole, loop.Nobody())
+    loop.run(loop.start(plan(checkpoint_steps=1), data()), keep)
+    assert len(keep.checkpoints) == 15 + 5
+    for i, found in enumerate(keep.checkpoints):
+        checkpoints.save(tmp_path / str(i), found)
+        rest = loop.start(plan(), data(), checkpoints.load(tmp_path / str(i), lambda text: None))
+        loop.run(rest, loop.Nobody())
+        same(whole.session.export(), rest.session.export())
+
+
 @pytest.mark.parametrize("backend", FRAMEWORKS)
 def test_weights_and_statistics_go_on_and_moments_begin_anew(backend: str) -> None:
     keep = Keep()

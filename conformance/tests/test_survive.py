@@ -8,16 +8,18 @@ import resource
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from snnx import checkpoint as checkpoints
 from snnx.cli import main
 from snnx.commands.watch import Watch
 from snnx.data import Batches
-from snnx.training import loop
+from snnx.training import faults, loop
 from snnx.training.loop import Row
 from snnx.training.rundir import RunDir
 from snnx_numpy.session import NumpySession
@@ -207,6 +209,21 @@ def test_out_of_memory_names_the_batch_that_fits(
         assert main(["train", "--resume", "run", *words]) == 0
     else:
         assert "not even the gradients of one sample fit" in message
+
+
+def test_what_a_failed_step_held_is_free_when_a_smaller_one_is_tried() -> None:
+    def step() -> None:
+        held = np.zeros(8)
+        alive.append(weakref.ref(held))
+        raise MemoryError
+
+    alive: list[Any] = []
+    try:
+        step()
+    except MemoryError as error:
+        assert alive[0]() is not None
+        faults._let_go(error)
+        assert alive[0]() is None
 
 
 @pytest.mark.slow

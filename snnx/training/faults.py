@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -74,6 +76,7 @@ def out_of_memory(
     training: Training, parts: Sequence[Batch], dials: Dials, error: MemoryError
 ) -> OutOfMemory:
     """Return the error of a step that did not fit, after halves of its batch were tried."""
+    _let_go(error)
     batch = max(parts, key=lambda part: len(part["index"]))
     size, fits = len(batch["index"]), batch_that_fits(training, batch, dials)
     if fits:
@@ -90,6 +93,14 @@ def out_of_memory(
     )
 
 
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of a failed computation hold, or nothing else would fit beside it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+
+
 def batch_that_fits(training: Training, batch: Batch, dials: Dials) -> int:
     """Return the largest half, quarter, ... of a batch whose gradients fit; 0 where none does."""
     size, plan = len(batch["index"]) // 2, training.stage
@@ -98,7 +109,8 @@ def batch_that_fits(training: Training, batch: Batch, dials: Dials) -> int:
         part, steps = next(pieces(training.program, first, plan.steps, plan.chunk))
         try:
             training.session.grads(cast(Any, part), dials, steps=steps)
-        except MemoryError:
+        except MemoryError as failed:
+            _let_go(failed)
             size //= 2
         else:
             return size
