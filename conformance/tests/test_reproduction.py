@@ -32,6 +32,7 @@ CLAIMS = (
     "asgl_width",
     "dspike_fashion",
     "dspike_fdg",
+    "dspike_fdg_choices",
     "dspike_fdg_training",
     "dsr",
     "dsr_ablation",
