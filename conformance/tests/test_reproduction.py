@@ -39,6 +39,7 @@ CLAIMS = (
     "dsr_cost",
     "energy",
     "tet",
+    "tet_digits",
     "tet_long",
     "time_inheritance",
 )
