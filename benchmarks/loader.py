@@ -165,8 +165,12 @@ def measured(*case: str) -> tuple[dict[str, Any], float]:
 
 
 def main() -> None:
-    """Write the figures of all cases."""
-    rows = []
+    """Write the figures of all cases, after each, so that a run that ends early keeps them."""
+    names = ("numpy", "torch", "grain", "pillow")
+    about: dict[str, Any] = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
+    about |= {name: version(name) for name in names}
+    rows: list[dict[str, Any]] = []
+    found = {"command": "python benchmarks/loader.py", "environment": about, "rows": rows}
     with tempfile.TemporaryDirectory() as folder:
         for kind, write in (("images", write_images), ("events", write_events)):
             root = Path(folder) / kind
@@ -190,11 +194,8 @@ def main() -> None:
                     }
                     rows.append(row)
                     print(row, file=sys.stderr)
-    names = ("numpy", "torch", "grain", "pillow")
-    about = {"cores": os.cpu_count(), "python": sys.version.split()[0]}
-    about |= {name: version(name) for name in names}
-    found = {"command": "python benchmarks/loader.py", "environment": about, "rows": rows}
-    Path(sys.argv[1]).write_text(json.dumps(found, indent=1) + "\n")
+                    about["load"] = [round(v, 1) for v in os.getloadavg()]
+                    Path(sys.argv[1]).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
