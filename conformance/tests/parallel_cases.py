@@ -34,10 +34,11 @@ def session_of(
     parameters: Any,
     objective: Any,
     optim: Any = None,
+    lean: bool = False,
     **options: Any,
 ) -> Any:
     """Return a session of the processes of a world."""
-    net = backend.build(program, parameters, device="cpu")
+    net = backend.build(program, parameters, device="cpu", lean=lean)
     optim = optim or Optim(snnx.SGD())
     return backend.session(net, objective, optim, group=world.group, **options)
 
@@ -107,11 +108,11 @@ def block(backend: Backend, world: World) -> Found:
     return {"loss": np.asarray(loss), **found}
 
 
-def updates(backend: Backend, world: World, name: str) -> Found:
+def updates(backend: Backend, world: World, name: str, **form: Any) -> Found:
     """Three updates in smooth mode, the second in two micro-batches: all that is kept."""
     net, program, losses = _net(name), program_of(name), []
     optim = Optim(snnx.Adam(0.002, eps=1e-3), clip_norm=1.0)
-    session = _zoo_session(backend, world, name, optim=optim)
+    session = _zoo_session(backend, world, name, optim=optim, **form)
     for step in range(3):
         batch = net.batch(program, step)
         cuts = [slice(0, 3), slice(3, 4)] if step == 1 else [slice(0, 3 + step % 2)]
@@ -247,6 +248,8 @@ EXACT: dict[str, Callable[[Backend, World], Found]] = {
 CLOSE: dict[str, Callable[[Backend, World], Found]] = {
     **{f"updates {name}": (lambda b, w, name=name: updates(b, w, name)) for name in NETS},
     "block": block,
+    "lean residual": lambda b, w: updates(b, w, "residual", lean=True),
+    "chunks conv": lambda b, w: updates(b, w, "conv", chunk=2),
 }
 GRADIENTS = {
     f"{'smooth' if smooth else 'imposed'} {name} {n}": (name, n, smooth)

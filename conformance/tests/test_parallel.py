@@ -93,6 +93,12 @@ class TestTogether:
         assert found["count"] == 0
         assert found["votes"] == 1
 
+    def test_the_native_module_works_in_torchs_own_data_parallel(self, together: Any) -> None:
+        backend, found = together
+        if backend == "torch":
+            assert found["ddp: same"].size
+            assert found["ddp: same"].all()
+
     def test_norms_by_process_are_others_and_their_running_statistics_move(
         self, together: Any
     ) -> None:
