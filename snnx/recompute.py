@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from snnx.program import Step
 
 
-def check_recompute(recompute: int | None) -> None:
-    """Raise ValueError for what is no number of ranges."""
+def check_recompute(recompute: int | None, processes: int = 1) -> None:
+    """Raise ValueError for what is no number of ranges, or for several processes."""
     if recompute is None:
         return
     if not isinstance(recompute, int) or isinstance(recompute, bool) or recompute < 2:
         raise ValueError(
             f"recompute: a whole number of ranges >= 2, not {recompute!r}; the last one is kept"
+        )
+    if processes > 1:
+        raise ValueError(
+            f"recompute = {recompute}: {processes} processes would run the collectives of their "
+            "norms again, which is not supported; leave recompute out, or use micro_batches"
         )
 
 

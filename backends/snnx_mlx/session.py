@@ -53,9 +53,9 @@ class MlxSession:
     ) -> None:
         optim.check(net.program)
         check_chunk(net.program, chunk)
-        check_recompute(recompute)
-        self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.ranks = None if group is None else Ranks(group)
+        check_recompute(recompute, 1 if self.ranks is None else self.ranks.size)
+        self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.train_step = TrainStep(net, objective, optim, chunk, self.ranks, sync_norm, recompute)
         self.compiled = _choose(compile, net.device)
         self._functions: dict[tuple[Any, ...], Callable[..., Any]] = {}
@@ -121,7 +121,7 @@ class MlxSession:
         check_gradients(self.net.program, gradients)
         values = check_dials(self.train_step.known, dials)
         shares = tuple(self._share(part) for part in parts)
-        with within_memory(), mx.stream(self.net.device):
+        with within_memory(), mx.stream(self.net.device), self._others():
             ready = [self._batch(part, None) for part in parts]
             imposed = _floats(gradients)
             how = mode or self.train_step.mode

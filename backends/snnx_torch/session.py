@@ -65,7 +65,8 @@ class TorchSession:
     ) -> None:
         optim.check(net.program)
         check_chunk(net.program, chunk)
-        check_recompute(recompute)
+        self.ranks = None if group is None else Ranks(group)
+        check_recompute(recompute, 1 if self.ranks is None else self.ranks.size)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.known = dial_values(net.program, optim)
         self.names = tuple(self.known)
@@ -76,7 +77,6 @@ class TorchSession:
         }
         self.moments = {k: torch.zeros_like(self.parameters[v]) for k, v in self.owners.items()}
         self.count = torch.zeros((), dtype=torch.int64, device=net.device)
-        self.ranks = None if group is None else Ranks(group)
         self.update = Update(
             *(net.program, objective, optim, self.names, net.dtype, self.ranks, sync_norm), chunk
         )
