@@ -47,7 +47,9 @@ def implementation(
 def fused(attributes: Mapping[str, Any], x: Tensor) -> str:
     """Return the language of the kernels that run a neuron on [T, N, *F], "" for the generic."""
     asked = attributes.get("implementation", "auto")
-    few = x.numel() // x.shape[0] <= LIMIT
+    few = False
+    if x.numel() // x.shape[0] <= LIMIT:  # a branch: what a graph knows of sizes is no bool yet
+        few = True
     name, reason = _decided(asked, x.device.type, str(x.dtype), few)
     if name == "refused":
         raise ValueError(f"implementation: {reason}")
