@@ -24,6 +24,7 @@ FIGURES = {
     "gradient_growth": 1e9,
 }
 CLAIMS = (
+    "asgl_adaptive",
     "asgl_autoencoder",
     "asgl_backends",
     "asgl_noise",
