@@ -22,6 +22,7 @@ from snnx.recompute import ranges
 from snnx_torch import draws
 from snnx_torch.array_layer import array_layer
 from snnx_torch.kernels.neuron import known
+from snnx_torch.kernels.pair import known as known_pair
 from snnx_torch.ops import RULES, Rule
 from snnx_torch.ranks import Share
 from snnx_torch.recompute import again
@@ -29,6 +30,7 @@ from snnx_torch.sequence import planned
 
 PRODUCT = ("x", "weight", "bias")
 # the inputs that are 16 bits where activations are; a block rounds its weights itself
+UNIT = {"norm_neuron": known_pair}  # under what name a step's kernels are known
 LOWERED = {"conv2d": PRODUCT, "linear": PRODUCT, "rate_block": ("x", "skip")}
 Tensors = Mapping[str, Tensor]
 State = Mapping[str, Any]
@@ -124,7 +126,7 @@ def prepare(
         attributes = op_attributes(step, how, how.steps)
         if "neuron" in attributes:
             attributes |= {"plan": planned(attributes), "implementation": kernels}
-            attributes["unit"] = known(attributes["plan"])
+            attributes["unit"] = UNIT.get(step.op, known)(attributes["plan"], tuple(step.inputs))
         draw = _draw_of(step, how)
         skipped = step.op == "dropout" and draw is None
         plays.append(

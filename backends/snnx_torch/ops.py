@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnx_torch import losses
-from snnx_torch.kernels import neuron, rate_neuron
-from snnx_torch.norm_neuron import norm_neuron
+from snnx_torch.kernels import neuron, norm_neuron, rate_neuron
 from snnx_torch.packed import PackedConv2d, PackedLinear, scale_of
 from snnx_torch.quantize import quantized
 from snnx_torch.ranks import SyncNorm

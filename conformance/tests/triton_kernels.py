@@ -35,7 +35,7 @@ def fast(sample: Sample) -> Sample:
 
 
 @pytest.mark.parametrize("part", range(4))
-@pytest.mark.parametrize("name", ["neuron", "rate_neuron"])
+@pytest.mark.parametrize("name", ["neuron", "norm_neuron", "rate_neuron"])
 def test_every_sample_agrees_with_the_reference_as_well_as_the_generic_path(name, part):
     backend, op = load_backend("torch"), OPS[name]
     chosen = samples(op)[part::4]

@@ -2,6 +2,7 @@
 
 from snnx_torch.kernels.implementation import Implementation, implementation
 from snnx_torch.kernels.neuron import neuron
+from snnx_torch.kernels.pair import norm_neuron
 from snnx_torch.kernels.rates import rate_neuron
 
-__all__ = ["Implementation", "implementation", "neuron", "rate_neuron"]
+__all__ = ["Implementation", "implementation", "neuron", "norm_neuron", "rate_neuron"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,20 +14,20 @@ from snnx_torch.kernels.implementation import fused
 from snnx_torch.kernels.ops import neuron_forward, register
 from snnx_torch.sequence import Plan, distinct, planned, sequence
 
-_UNITS: dict[str, Unit] = {}
+UNITS: dict[str, Unit] = {}
 
 
-def known(plan: Plan) -> str:
+def known(plan: Plan, inputs: Sequence[str] = ()) -> str:
     """Return the name by which a compiled step finds the unit of a plan."""
     of = unit(plan.neuron, plan.fire, plan.observe)
     name = register(of, Variant(1, keep="input", chunk=1))
-    _UNITS.setdefault(name, of)
+    UNITS.setdefault(name, of)
     return name
 
 
 def unit_of(name: str) -> Unit:
     """Return the unit of a name."""
-    return _UNITS[name]
+    return UNITS[name]
 
 
 def neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -40,7 +40,7 @@ def neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str
     name = attributes["unit"] if "unit" in attributes else known(plan)
     steps = attributes.get("steps", x.shape[0])
     given = tuple(state for state in plan.states if state in inputs)
-    extra, kind, samples, key = _extra(inputs, plan)
+    extra, kind, samples, key = beside(inputs, plan)
     states = [inputs[n].to(torch.float32) for n in given]
     numbers = distinct([inputs[n].to(torch.float32) for n in plan.numbers])
     final = attributes.get("hand_over", True)
@@ -81,13 +81,13 @@ def _spec(
     final: bool,
 ) -> str:
     """Return the name of the kernels of a unit."""
-    of = _UNITS[name]
+    of = UNITS[name]
     keep = ("input" if of.bits is None else "bits") if trains else ""
     chunk = chunk_of(steps, keep, len(of.states), 0 if of.bits is None else of.bits.count)
     return register(of, Variant(steps, static, given, extra, keep, final, chunk), language)  # type: ignore[arg-type]
 
 
-def _extra(inputs: Mapping[str, Any], plan: Plan) -> tuple[list[Tensor], str, int, int]:
+def beside(inputs: Mapping[str, Any], plan: Plan) -> tuple[list[Tensor], str, int, int]:
     """Return the arrays beside the input, their kind, and the samples and key of draws."""
     if plan.extra == "spike":
         return [inputs["spike"].to(torch.float32)], "spike", 0, 0

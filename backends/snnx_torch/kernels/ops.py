@@ -62,7 +62,8 @@ def register(unit: Unit, variant: Variant, language: str = "triton") -> str:
 
 
 def _arrays(spec: Spec, extra: list[Tensor], states: list[Tensor], numbers: list[Tensor]) -> Any:
-    found = dict(zip(EXTRAS[spec.variant.extra], extra, strict=bool(extra)))
+    names = (*EXTRAS[spec.variant.extra], *(("residual",) if spec.unit.residual else ()))
+    found = dict(zip(names, extra, strict=bool(extra)))
     given = [f"s{spec.unit.states.index(name)}_in" for name in spec.variant.given]
     found |= dict(zip(given, states, strict=bool(states)))
     found |= {f"p{i}_at": number for i, number in enumerate(numbers)}
@@ -163,11 +164,12 @@ def _(
 ) -> list[Tensor]:
     known, shape = _SPECS[spec], g_y.shape[1:]
     g_x = g_y.new_empty((1 if known.variant.static else g_y.shape[0], *shape))
+    beside = [torch.empty_like(g_y)] if known.unit.residual else []
     given = [g_y.new_empty(shape, dtype=torch.float32) for _ in known.variant.given]
     learned = [
         torch.empty_like(a) for a, n in zip(numbers, known.unit.numbers, strict=True) if n.learned
     ]
-    return [g_x, *given, *learned]
+    return [g_x, *beside, *given, *learned]
 
 
 def _keep(ctx: Any, inputs: Any, output: Any) -> None:
