@@ -20,6 +20,7 @@ from snnx.checkpoint import CheckpointError
 from snnx.data import DataError
 from snnx.data.aedat import read_aedat2, read_aedat3
 from snnx.data.files import PART, upto
+from snnx.data.folders import decode
 from snnx.data.idx import read_idx
 from snnx.data.mat import read_mat
 from snnx.data.npz import from_npz
@@ -243,6 +244,15 @@ def test_a_matrix_without_flags_is_refused(tmp_path: Path) -> None:
     content[140:144] = bytes(4)  # the size of the flags of the first matrix
     with pytest.raises(DataError, match="truncated or damaged"):
         read_mat(written(tmp_path, "a.mat", bytes(content)))
+
+
+def test_an_image_far_larger_than_its_file_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    content = bytearray(good.images()[1])
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", 8000, 8000)
+    with pytest.raises(DataError, match="8000 x 8000 pixels, too many"):
+        decode(written(tmp_path, "a.jpeg", bytes(content)))
 
 
 def test_a_list_far_larger_than_its_file_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Images are decoded by Pillow when a batch asks for them.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from snnx.data.lazy import Lazy
 SUFFIXES = (".jpeg", ".jpg", ".png")
 TINY_SIDE = 64
 MOST_PIXELS = 1 << 26
+MOST_FILE = 1 << 28
+FREE_PIXELS, MOST_PER_BYTE = 1 << 20, 1 << 11  # an even JPEG has some 700 pixels in a byte
 MOST_TEXT = 1 << 26
 ATTEMPTS = 10
 
@@ -30,8 +33,14 @@ def decode(path: Path) -> NDArray[np.uint8]:
     """
     image = extra("PIL.Image", "decoding images")
     try:
-        with path.open("rb") as file, image.open(file, formats=("JPEG", "PNG")) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
+        size = path.stat().st_size
+        if size > MOST_FILE:
+            raise DataError(f"{path}: is larger than {MOST_FILE >> 20} MiB, too large for an image")
+        # from memory, where a chunk that claims a gigabyte is not asked for at once
+        file = io.BytesIO(path.read_bytes())
+        with image.open(file, formats=("JPEG", "PNG")) as picture:
+            most = min(MOST_PIXELS, FREE_PIXELS + MOST_PER_BYTE * size)
+            if picture.width * picture.height > most:
                 raise DataError(
                     f"{path}: has {picture.width} x {picture.height} pixels, too many to decode"
                 )

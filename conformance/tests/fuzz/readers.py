@@ -205,6 +205,5 @@ READERS = _all(
     Reader("cifar", good.cifar, lambda path: read_records(path, CIFAR10), DataError),
     NpzReader("npz", good.npz, lambda path: None, DataError, good.HEADER),
     ArchiveReader("archive", good.archives, _archive, DataError, good.NAMES),
-    # the largest image that is decoded has 2^26 pixels, of which several copies are made
-    Reader("image", good.images, decode, DataError, room=1536 << 20),
+    Reader("image", good.images, decode, DataError),
 )
