@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -70,7 +71,13 @@ def whole(steps: int) -> int:
 
 
 @torch.compiler.assume_constant_result
-def _spec(
+def _spec(*fixed: Any) -> str:
+    """Return the name of the kernels of a unit, as `_made` has it."""
+    return _made(*fixed)
+
+
+@cache
+def _made(
     name: str,
     language: str,
     steps: int,

@@ -10,6 +10,7 @@ known. `extra` is a mask, imposed spikes, or what mask bits are drawn from.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -42,12 +43,15 @@ class Spec:
     forward: Source
     language: str
 
-    def backward(self, final: bool) -> Source:
-        """Return the backward, with or without cotangents of the final states."""
-        return backward(self.unit, replace(self.variant, final=final), WRITERS[self.language])
-
 
 _SPECS: dict[str, Spec] = {}
+
+
+@cache
+def _backward(spec: str, final: bool) -> Source:
+    """Return the backward of a spec, with or without cotangents of the final states."""
+    known = _SPECS[spec]
+    return backward(known.unit, replace(known.variant, final=final), WRITERS[known.language])
 
 
 def register(unit: Unit, variant: Variant, language: str = "triton") -> str:
@@ -133,7 +137,7 @@ def neuron_backward(
 ) -> list[Tensor]:
     """Return the gradients of x, the given states and the learned numbers."""
     known, shape = _SPECS[spec], g_y.shape[1:]
-    source = known.backward(final=bool(g_states))
+    source = _backward(spec, bool(g_states))
     variant = replace(known.variant, final=bool(g_states))
     names = ("x", "checkpoints") if variant.keep == "input" else ("bits",)
     arrays = dict(zip(names, kept, strict=False))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -158,7 +159,13 @@ def norm_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
 
 
 @torch.compiler.assume_constant_result
-def _spec(
+def _spec(*fixed: Any) -> str:
+    """Return the name of the kernels of a pair, as `_made` has it."""
+    return _made(*fixed)
+
+
+@cache
+def _made(
     name: str,
     language: str,
     steps: int,
