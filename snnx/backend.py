@@ -258,6 +258,7 @@ class Backend(Protocol):
         precision: str = "fp32",
         lean: bool | None = None,
         chunk: int | None = None,
+        recompute: int | None = None,
     ) -> Footprint:
         """Return the bytes of one training step for a batch of `samples` static inputs.
 

@@ -171,12 +171,14 @@ class MlxBackend:
         precision: str = "fp32",
         lean: bool | None = None,
         chunk: int | None = None,
+        recompute: int | None = None,
     ) -> Footprint:
         """Return the bytes of a step that is run here, on MLX's default device."""
         from snnx_mlx.footprint import footprint
 
         net = self.build(program, _ones(program), precision=precision, lean=lean)
-        session = self.session(net, objective, optim, steps=steps, chunk=chunk)
+        form = {"steps": steps, "chunk": chunk, "recompute": recompute}
+        session = self.session(net, objective, optim, **form)
         return footprint(session, samples)
 
     def peak_bytes(self, reset: bool = False) -> int | None:

@@ -92,6 +92,7 @@ class NumpyBackend:
         precision: str = "fp32",
         lean: bool | None = None,
         chunk: int | None = None,
+        recompute: int | None = None,
     ) -> Footprint:
         """Refuse: the oracle keeps all that it computes, and nobody plans for it."""
         raise BackendError("the numpy backend is the oracle; plan for torch or mlx")

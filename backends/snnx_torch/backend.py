@@ -161,6 +161,7 @@ class TorchBackend:
         precision: str = "fp32",
         lean: bool | None = None,
         chunk: int | None = None,
+        recompute: int | None = None,
     ) -> Footprint:
         """Return the bytes of an eager step; lean None is that of a GPU. No device is needed."""
         from snnx_torch.footprint import footprint
@@ -169,7 +170,8 @@ class TorchBackend:
             raise BackendError(f"torch: precision is one of {self.precisions}, not {precision!r}")
         dtype = torch.float64 if precision == "fp64" else torch.float32
         low = torch.bfloat16 if precision == "bf16" else None
-        form = {"dtype": dtype, "low": low, "lean": lean is not False, "chunk": chunk}
+        form = {"dtype": dtype, "low": low, "lean": lean is not False}
+        form |= {"chunk": chunk, "recompute": recompute}
         return footprint(program, objective, optim, steps=steps, samples=samples, **form)
 
     def peak_bytes(self, reset: bool = False) -> int | None:

@@ -82,11 +82,13 @@ def footprint(
     low: torch.dtype | None,
     lean: bool,
     chunk: int | None = None,
+    recompute: int | None = None,
     device: str = "meta",
 ) -> Footprint:
     """Return the bytes of one step for a batch of `samples`; `device` "cpu" runs it for real."""
     net = Net(program, _weights(program), torch.device(device), dtype, low, lean)
-    session = TorchSession(net, objective, optim, steps, False, False, None, chunk)
+    form = {"compile": False, "deterministic": False, "group": None}
+    session = TorchSession(net, objective, optim, steps, **form, chunk=chunk, recompute=recompute)
     batch: Any = {
         "x": np.zeros((samples, *program.input_shape), np.float32),
         "y": _targets(program, objective, samples),

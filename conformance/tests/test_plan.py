@@ -59,6 +59,16 @@ def test_the_prediction_is_within_a_tenth_of_the_run(index: int) -> None:
     assert sum(predicted.kept.values()) == pytest.approx(sum(measured.kept.values()), rel=0.1)
 
 
+def test_ranges_computed_again_and_chunks_take_less() -> None:
+    program, form = drawn(3)
+    form |= {"steps": 12, "lean": False}
+    whole, again, cut = (
+        of(program, {**form, **more}, "meta").peak for more in ({}, {"recompute": 3}, {"chunk": 3})
+    )
+    assert again < 0.9 * whole
+    assert cut < 0.5 * whole
+
+
 def test_a_batch_that_was_not_run_lies_on_the_line() -> None:
     program, form = drawn(1)
 

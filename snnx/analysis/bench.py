@@ -110,7 +110,8 @@ def few(batch: Batch, samples: int, axes: int) -> Batch:
     """Return the first samples of a batch, each of `axes` axes, with or without time."""
     found: Any = {k: v[:samples] for k, v in batch.items() if k != "x"}  # type: ignore[index]
     x = batch["x"]
-    return {**found, "x": x[:, :samples] if x.ndim == axes + 2 else x[:samples]}
+    found["x"] = x[:, :samples] if x.ndim == axes + 2 else x[:samples]
+    return found
 
 
 def disagreement(plan: Plan, backend: Backend, batch: Batch) -> float:

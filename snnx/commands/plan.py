@@ -50,6 +50,7 @@ def plan(request: Request, screen: Screen) -> None:
             precision=chosen.precision,
             lean=chosen.lean,
             chunk=chosen.chunk,
+            recompute=chosen.recompute,
         )
 
     fit, found = fitted(run, chosen.batch_size)
