@@ -96,7 +96,7 @@ def test_compiled_kernels_contract_nothing_and_load_whole_words(name, data):
             assert not re.search(r"\bfma\.", ptx)
         assert "f64" not in ptx
         assert "local" not in ptx
-        assert re.search(r"ld\.global\.v[24]", ptx) or size == 128
+        assert re.search(r"ld\.global\.v[24]", ptx) or size * (4 if data == "fp32" else 2) == 512
 
 
 def test_drawn_masks_and_smooth_steps_compile():

@@ -15,7 +15,7 @@ from snnx_torch.kernels.loading import function, interpreting
 
 WARPS = 4
 PROGRAMS = 1056  # of a kernel that sums: eight for each of 132 multiprocessors
-LIVE = 64  # values that a thread holds over a chunk
+LIVE = 32  # values that a thread holds over a chunk: about 100 registers
 BYTES = 16  # of one load of a thread
 INTERPRETED = 64  # neurons of a block where Triton interprets
 _WORDS = {"word8": torch.uint8, "word16": torch.int16, "word32": torch.int32}
@@ -27,7 +27,7 @@ def block(unit: Unit, variant: Variant, itemsize: int) -> int:
         return INTERPRETED
     held = variant.chunk * max(len(unit.states), 1) if variant.keep == "input" else 1
     each = BYTES // itemsize
-    while each > 1 and each * held > LIVE:
+    while each * itemsize > 4 and each * held > LIVE:
         each //= 2
     return 32 * WARPS * each
 
