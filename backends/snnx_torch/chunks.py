@@ -10,6 +10,7 @@ from torch import Tensor
 
 from snnx.chunks import piece, share, spans
 from snnx_torch import core
+from snnx_torch.prepare import Prepared
 
 if TYPE_CHECKING:
     from snnx_torch.ranks import Share
@@ -21,7 +22,7 @@ Learnt = tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]
 
 def learnt(
     update: Update,
-    prepared: core.Prepared,
+    prepared: Prepared,
     leaves: Tensors,
     statistics: Tensors,
     part: Tensors,
@@ -47,7 +48,7 @@ def learnt(
 
 def _truncated(
     update: Update,
-    prepared: core.Prepared,
+    prepared: Prepared,
     leaves: Tensors,
     statistics: Tensors,
     part: Tensors,

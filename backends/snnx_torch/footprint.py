@@ -26,6 +26,7 @@ from snnx.optim import Optim
 from snnx.program import Program
 from snnx_torch import core
 from snnx_torch.net import Net
+from snnx_torch.prepare import Play, prepare
 from snnx_torch.session import TorchSession
 
 
@@ -117,7 +118,7 @@ def _targets(program: Program, objective: Objective, samples: int) -> np.ndarray
 def _kept(session: TorchSession, samples: int) -> dict[str, int]:
     """Return the bytes alive after the forward pass, by the path of the step that made them."""
     net, ledger = session.net, Ledger()
-    prepared = core.prepare(net.program, Run(session.train, 1), low=net.low, lean=net.lean)
+    prepared = prepare(net.program, Run(session.train, 1), low=net.low, lean=net.lean)
     plays = tuple(_labelled(play, ledger) for play in prepared.plays)
     x = torch.zeros((1, samples, *net.program.input_shape), dtype=net.dtype, device=net.device)
     dials = {n: torch.zeros((), device=net.device) for n in (*session.names, *COUNTERS)}
@@ -132,7 +133,7 @@ def _kept(session: TorchSession, samples: int) -> dict[str, int]:
     return found
 
 
-def _labelled(play: core.Play, ledger: Ledger) -> core.Play:
+def _labelled(play: Play, ledger: Ledger) -> Play:
     rule = play.rule
     if rule is None:
         return play

@@ -18,6 +18,7 @@ from snnx_torch.arrays import parameters_in, to_tensor
 from snnx_torch.dials import pack, unpack
 from snnx_torch.kernels.implementation import Choice
 from snnx_torch.ops import project as project_rule
+from snnx_torch.prepare import Prepared, prepare
 
 
 class Numbers(nn.Module):
@@ -120,10 +121,10 @@ class Net(nn.Module):
         at: str | None = None,
         taps: Collection[str] = (),
         recompute: int | None = None,
-    ) -> core.Prepared:
+    ) -> Prepared:
         """Return the program under `how`, in the network's dtype and form, with its kernels."""
         own = {"low": self.low, "lean": self.lean, "kernels": self.kernels}
-        return core.prepare(self.program, how, at=at, taps=taps, recompute=recompute, **own)
+        return prepare(self.program, how, at=at, taps=taps, recompute=recompute, **own)
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the running statistics by path."""

@@ -11,7 +11,8 @@ from torch.utils.checkpoint import checkpoint
 from snnx.recompute import borders
 
 if TYPE_CHECKING:
-    from snnx_torch.core import Play, Result
+    from snnx_torch.core import Result
+    from snnx_torch.prepare import Play
 
 Advance = Callable[[Sequence["Play"], dict[str, Any], "Result"], None]
 

@@ -12,11 +12,11 @@ from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx.program import Program
 from snnx.scalars import Dial
-from snnx_torch import core
 from snnx_torch.chunks import learnt
 from snnx_torch.dials import unpack
 from snnx_torch.ops import RULES
 from snnx_torch.ops import project as project_rule
+from snnx_torch.prepare import Prepared
 from snnx_torch.ranks import Ranks, Share
 
 Tensors = Mapping[str, Tensor]
@@ -93,7 +93,7 @@ class Update:
 
     def __call__(
         self,
-        prepared: core.Prepared,
+        prepared: Prepared,
         totals: Sequence[int],
         shares: Sequence[Share | None],
         parameters: Tensors,

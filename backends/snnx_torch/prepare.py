@@ -1,0 +1,150 @@
+"""A program made ready to be played: what is static under one `Run`, found once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
+from snnx.passes import fuse_norm_neuron, mark_packed
+from snnx.program import Parameter, Program, Step
+from snnx.random import key_hash
+from snnx.recompute import ranges
+from snnx_torch.kernels.neuron import known
+from snnx_torch.kernels.pair import known as known_pair
+from snnx_torch.ops import RULES, Rule
+from snnx_torch.sequence import planned
+
+PRODUCT = ("x", "weight", "bias")
+UNIT = {"norm_neuron": known_pair}  # under what name a step's kernels are known
+# the inputs that are 16 bits where activations are; a block rounds its weights itself
+LOWERED = {"conv2d": PRODUCT, "linear": PRODUCT, "rate_block": ("x", "skip")}
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """For what a step draws, and under which key; `share` is a rate that is no dial."""
+
+    kind: str
+    key: int
+    counter: str
+    per_step: bool
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """One step of the program, ready to run.
+
+    `lowers`: inputs that are 16 bits where `low` is; `frees`: edges that nothing later reads.
+    """
+
+    op: str
+    rule: Rule | None
+    path: str
+    output: str
+    inputs: tuple[tuple[str, str], ...]
+    states: tuple[str, ...]
+    attributes: dict[str, Any]
+    draw: Draw | None
+    analog: str | None
+    statistics: tuple[tuple[str, str], ...]
+    imposed: bool
+    lowers: tuple[str, ...]
+    frees: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A program under one `Run`. `low` is the dtype of stored activations where it is 16 bits."""
+
+    plays: tuple[Play, ...]
+    learned: tuple[tuple[str, str | None], ...]
+    dials: tuple[str, ...]
+    source: str
+    result: str
+    at: str | None
+    low: torch.dtype | None
+    taps: tuple[str, ...]
+    ranges: tuple[tuple[int, int], ...]
+
+
+def prepare(
+    program: Program,
+    how: Run,
+    *,
+    at: str | None = None,
+    low: torch.dtype | None = None,
+    taps: Collection[str] = (),
+    lean: bool = False,
+    kernels: str = "auto",
+    recompute: int | None = None,
+) -> Prepared:
+    """Return the program under `how`, for any number of steps; `taps` are edges to return.
+
+    `lean` chooses the form that keeps least for the backward pass: norm, residual and neuron as one
+    step that is computed again, and spikes as bits. `kernels` is what runs neurons;
+    `recompute` is that of `snnx.recompute`.
+    """
+    if lean:
+        program = fuse_norm_neuron(program, keep={*taps, *(() if at is None else (at,))})
+        fires = {s.path: op_attributes(s, how, how.steps)["fire"] for s in program.spiking}
+        program = mark_packed(program, {path for path, fire in fires.items() if fire != "spike"})
+    stats = {s.path for s in program.statistics}
+    steps = needed_steps(program, at)
+    last = {ref: i for i, step in enumerate(steps) for ref in step.inputs.values()}
+    lasting = {program.result, *taps}
+    plays = []
+    for i, step in enumerate(steps):
+        inputs = tuple((n, ref) for n, ref in step.inputs.items() if n != "analog")
+        attributes = op_attributes(step, how, how.steps)
+        if "neuron" in attributes:
+            attributes |= {"plan": planned(attributes), "implementation": kernels}
+            attributes["unit"] = UNIT.get(step.op, known)(attributes["plan"], tuple(step.inputs))
+        draw = _draw_of(step, how)
+        skipped = step.op == "dropout" and draw is None
+        plays.append(
+            Play(
+                step.op,
+                None if skipped or step.op == "array_layer" else RULES[step.op],
+                step.path,
+                step.output,
+                inputs,
+                tuple(name for name, _ in step.states),
+                attributes,
+                draw,
+                step.inputs.get("analog"),
+                tuple((n, ref) for n, ref in inputs if ref in stats),
+                step.path in how.imposed,
+                LOWERED.get(step.op, ()) if low is not None else (),
+                tuple(e for e in program.edges if last.get(e) == i and e not in lasting),
+            )
+        )
+    transforms = tuple((p.path, _transform(p)) for p in program.parameters)
+    dials = tuple(program.dials)
+    ends = (program.source, program.result, at)
+    return Prepared(
+        tuple(plays), transforms, dials, *ends, low, tuple(taps), ranges(steps, recompute)
+    )
+
+
+def _transform(parameter: Parameter) -> str | None:
+    return None if parameter.learned is None else parameter.learned.transform
+
+
+def _draw_of(step: Step, how: Run) -> Draw | None:
+    purpose = draw_purpose(step, how)
+    if purpose is None:
+        return None
+    kind = purpose.removeprefix("eval ")
+    share = 0.0
+    if kind == "dropout":
+        share = float(step.attributes["rate"])
+    elif kind == "analog" and "analog" not in step.inputs:
+        share = float(step.attributes["neuron"].analog)
+    counter = "epoch" if purpose.startswith("eval ") else "step"
+    per_step = step.attributes.get("per_step", True)
+    return Draw(kind, key_hash(purpose, step.path), counter, per_step, share)
