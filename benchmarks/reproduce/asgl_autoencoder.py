@@ -223,11 +223,12 @@ neuron of the deeper layers fires, the narrow window passes next to nothing, and
 neurons that are silent has no gradient. ASGL's smooth outputs are never quite zero, so every layer
 has something to learn from; the widths themselves move little from 0.1 in so short a run.
 
-At width 5 it is the other way round, against the paper: ASGL is worse than SG. What fits this: a
-smooth output of such a window is near 1/2 whatever its input, so a fifth of all outputs in training
-say nothing and are absent in evaluation; this is repaired only as the widths shrink, which they
-have hardly done after {updates} updates at the rate that was chosen on two widths together. How
-this ends in a run as long as the paper's was not measured.
+From width 1 on it is the other way round, against the paper: ASGL is worse than SG, the more so
+the wider the start. What fits this: a smooth output of a wide window is near 1/2 whatever its
+input, so a fifth of all outputs in training say nothing and are absent in evaluation; this is
+repaired only as the widths shrink, which they have hardly done after {updates} updates at the rate
+that was chosen on two widths together. How this ends in a run as long as the paper's was not
+measured.
 
 ## How the rates were chosen
 

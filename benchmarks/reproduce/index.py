@@ -33,7 +33,6 @@ CLAIMS = {  # script: the claim of the four papers it belongs to
 
 NOT_RUN = (
     ("DSR with LIF layers: accuracy against T", "time"),
-    ("ASGL Table 8 at widths 1 and 2.5", "time"),
     ("Dspike Table 1 and further seeds of Fig. 2 on MLX", "time"),
     (
         "Claim 6 on MLX beyond the digits",
