@@ -83,7 +83,7 @@ def rule(neuron: Any, names: tuple[str, ...], how: str) -> Run:
     """Return a neuron's rule of torch as a function of tensors."""
     from snnx_torch.kernels import neuron as fused
     from snnx_torch.kernels.neuron import known
-    from snnx_torch.sequence import planned
+    from snnx_torch.scan import planned
 
     attributes = {"neuron": neuron, "implementation": how, "hand_over": False}
     attributes |= {"plan": planned(attributes)}

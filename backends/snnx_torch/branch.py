@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnx_torch.ranks import Share
-from snnx_torch.sequence import at, wide
+from snnx_torch.scan import at, wide
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from snnx_torch.sequence import wide
+from snnx_torch.scan import wide
 
 Inputs = Mapping[str, Tensor]
 Attributes = Mapping[str, Any]

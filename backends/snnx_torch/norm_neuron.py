@@ -16,19 +16,8 @@ from torch import Tensor
 from snnx.ops.norm_neuron import BRANCHES, NORM_INPUTS, norm_attributes, step_count
 from snnx_torch.branch import Branch, Norm, branches_of, statistics_of, total_of
 from snnx_torch.packed import pack, scale_of, unpack
-from snnx_torch.sequence import (
-    Plan,
-    added,
-    at_rest,
-    given_extra,
-    planned,
-    prepared,
-    replay,
-    scan,
-    sum_to,
-    unscan,
-    wide,
-)
+from snnx_torch.scan import Plan, added, at_rest, planned, replay, scan, sum_to, unscan, wide
+from snnx_torch.sequence import given_extra, prepared
 
 
 def _joint(branches: Sequence[Branch]) -> Callable[[int], Tensor]:

@@ -16,7 +16,7 @@ from snnx.recompute import ranges
 from snnx_torch.kernels.neuron import known
 from snnx_torch.kernels.pair import known as known_pair
 from snnx_torch.ops import RULES, Rule
-from snnx_torch.sequence import planned
+from snnx_torch.scan import planned
 
 PRODUCT = ("x", "weight", "bias")
 UNIT = {"norm_neuron": known_pair}  # under what name a step's kernels are known

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snnx_torch.losses import step_weights
 from snnx_torch.quantize import quantized
-from snnx_torch.sequence import wide
+from snnx_torch.scan import wide
 
 
 def _images(x: Tensor) -> Tensor:

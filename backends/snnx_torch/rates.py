@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from snnx_torch.losses import step_weights
-from snnx_torch.sequence import sequence, wide
+from snnx_torch.scan import wide
+from snnx_torch.sequence import sequence
 
 
 def _bound_slope(attributes: Mapping[str, Any]) -> float:

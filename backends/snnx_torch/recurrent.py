@@ -9,22 +9,20 @@ import torch
 from torch import Tensor
 
 from snnx.lower import evaluate
-from snnx_torch.sequence import (
+from snnx_torch.scan import (
     OPERATIONS,
     Plan,
     at,
     at_rest,
     collect,
-    distinct,
     extra_at,
     full,
-    given_extra,
     observed,
     planned,
-    prepared,
     sum_to,
     wide,
 )
+from snnx_torch.sequence import distinct, given_extra, prepared
 
 
 def scan(

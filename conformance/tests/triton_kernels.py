@@ -22,7 +22,7 @@ from snnx_torch.draws import Drawn
 from snnx_torch.kernels import neuron
 from snnx_torch.kernels.launch import launch
 from snnx_torch.kernels.neuron import known
-from snnx_torch.sequence import planned
+from snnx_torch.scan import planned
 from tests.own_neurons import OWN
 from tests.test_emit_cpp import EPS, outcome, samples
 

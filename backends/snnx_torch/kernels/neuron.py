@@ -13,7 +13,8 @@ from snnx.emit import Unit, Variant, chunk_of, unit
 from snnx_torch.draws import Drawn
 from snnx_torch.kernels.implementation import fused
 from snnx_torch.kernels.ops import neuron_forward, register
-from snnx_torch.sequence import Plan, distinct, planned, sequence
+from snnx_torch.scan import Plan, planned
+from snnx_torch.sequence import distinct, sequence
 
 UNITS: dict[str, Unit] = {}
 

@@ -23,7 +23,8 @@ from snnx_torch.kernels.neuron import UNITS, beside, whole
 from snnx_torch.kernels.ops import register
 from snnx_torch.norm_neuron import Fused, arranged
 from snnx_torch.norm_neuron import norm_neuron as generic
-from snnx_torch.sequence import Plan, distinct, planned
+from snnx_torch.scan import Plan, planned
+from snnx_torch.sequence import distinct
 
 OPS = torch.ops.snnx
 

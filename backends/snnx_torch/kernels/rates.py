@@ -24,7 +24,7 @@ from snnx_torch.kernels.neuron import known, unit_of, whole
 from snnx_torch.kernels.ops import LAUNCH, SUMMING, WRITERS
 from snnx_torch.losses import step_weights
 from snnx_torch.rates import rate_neuron as generic
-from snnx_torch.sequence import planned
+from snnx_torch.scan import planned
 
 
 @dataclass(frozen=True, slots=True)
