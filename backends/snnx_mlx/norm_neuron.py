@@ -62,10 +62,22 @@ class FusedScan(Scan):
     """A scan whose input is a sum of branches; of all sequences it keeps those of the branches."""
 
     branches: tuple[Branch, ...] = ()
+    fire = "spike"
 
     def joint(self, *inputs: mx.array) -> tuple[mx.array, ...]:
         """Return what the scan gives, then of each branch mean and variance, or words and scale."""
         given = self._named(inputs)
+        extra = self._extra(given)
+        rows, state, _ = self._walk(self._restored(given, extra))
+        found = [mx.stack(rows[n]) for n in self.sequences]
+        found[0] = found[0].astype(given["x"].dtype)
+        return (*found, *state.values(), *extra)
+
+    def prepare(self) -> None:
+        """Do what is left to do once the branches are known."""
+
+    def _extra(self, given: Arrays) -> list[mx.array]:
+        """Return the further outputs of each branch."""
         extra: list[mx.array] = []
         for branch in self.branches:
             x = given[branch.name]
@@ -73,10 +85,7 @@ class FusedScan(Scan):
                 extra += self._moments(branch, given)
             elif branch.packed is not None:
                 extra += [pack(x), scale_of(x, branch.packed)]
-        rows, state, _ = self._walk(self._restored(given, extra))
-        found = [mx.stack(rows[n]) for n in self.sequences]
-        found[0] = found[0].astype(given["x"].dtype)
-        return (*found, *state.values(), *extra)
+        return extra
 
     def pull(self, inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         """Compute the scan again and run its reverse, then that of every branch."""
@@ -163,6 +172,7 @@ class FusedScan(Scan):
 
 @lru_cache(maxsize=1024)
 def _fused(
+    kind: type[FusedScan],
     unit: Any,
     fire: Any,
     observe: bool,
@@ -170,8 +180,9 @@ def _fused(
     names: tuple[str, ...],
     branches: tuple[Branch, ...],
 ) -> tuple[Any, FusedScan]:
-    scan = FusedScan(unit, fire, observe, steps, names, {})
-    scan.branches = branches
+    scan = kind(unit, fire, observe, steps, names, {})
+    scan.branches, scan.fire = branches, fire
+    scan.prepare()
     return custom_op(scan.joint, scan.pull), scan
 
 
@@ -188,15 +199,15 @@ def _branch(prefix: str, inputs: Arrays, attributes: Attributes, steps: int) -> 
     return Branch(name, prefix, mode, eps, scale, copies, share=share)
 
 
-def norm_neuron(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
-    """Run norm, residual and neuron over time: see `snnx.ops.norm_neuron`."""
+def run_fused(kind: type[FusedScan], inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
+    """Run norm, residual and neuron over time by a kind of scan: see `snnx.ops.norm_neuron`."""
     steps, unit = step_count(inputs, attributes), attributes["neuron"]
     present = [p for p in BRANCHES if ("residual" if p else "x") in inputs]
     branches = tuple(_branch(p, inputs, attributes, steps) for p in present)
     x, states = inputs["x"], unit.trace().states
     given = {f"state.{s}": mx.zeros(x.shape[1:], mx.float32) for s in states} | dict(inputs)
     fire, observe = attributes.get("fire", "spike"), bool(attributes.get("observe", False))
-    op, scan = _fused(unit, fire, observe, steps, tuple(given), branches)
+    op, scan = _fused(kind, unit, fire, observe, steps, tuple(given), branches)
     rest = list(op(*given.values()))
     names = (*scan.sequences, *scan.state_names)
     found = {name: rest.pop(0) for name in names}

@@ -16,7 +16,6 @@ import mlx.core as mx
 from snnx_mlx import (
     losses,
     norm,
-    norm_neuron,
     pooling,
     rate_block,
     rates,
@@ -24,7 +23,7 @@ from snnx_mlx import (
     updates,
 )
 from snnx_mlx.arrays import custom_op, nested_sum
-from snnx_mlx.kernels import neuron
+from snnx_mlx.kernels import neuron, norm_neuron
 from snnx_mlx.packed import packed_product
 from snnx_mlx.quantize import quantized
 
@@ -115,7 +114,7 @@ RULES: dict[str, Rule] = {
     "add": add,
     "dropout": dropout,
     "neuron": neuron,
-    "norm_neuron": norm_neuron.norm_neuron,
+    "norm_neuron": norm_neuron,
     "recurrent": recurrent.recurrent,
     "rate_neuron": rates.rate_neuron,
     "rate_mapping": rates.rate_mapping,

@@ -2,5 +2,6 @@
 
 from snnx_mlx.kernels.implementation import Implementation, implementation
 from snnx_mlx.kernels.neuron import neuron
+from snnx_mlx.kernels.pair import norm_neuron
 
-__all__ = ["Implementation", "implementation", "neuron"]
+__all__ = ["Implementation", "implementation", "neuron", "norm_neuron"]
