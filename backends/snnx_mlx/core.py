@@ -12,7 +12,7 @@ import mlx.core as mx
 from snnx.array_layer import ArrayLayer
 from snnx.batch import check_state
 from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
-from snnx.passes import fuse_norm_neuron, mark_packed
+from snnx.passes import lean_form
 from snnx.program import Parameter, Program, Step
 from snnx.recompute import ranges
 from snnx_mlx import draws
@@ -76,9 +76,7 @@ def run(
     `share` are those of the whole batch. `recompute` is that of `snnx.recompute`.
     """
     if lean:
-        program = fuse_norm_neuron(program, keep={*taps, *(() if at is None else (at,))})
-        fires = {s.path: op_attributes(s, how, how.steps)["fire"] for s in program.spiking}
-        program = mark_packed(program, {path for path, fire in fires.items() if fire != "spike"})
+        program = lean_form(program, how, {*taps, *(() if at is None else (at,))})
     env: dict[str, Any] = {program.source: x}
     env |= {p.path: learned_value(p, parameters[p.path]) for p in program.parameters}
     env |= {f"dial.{name}": dials[name] for name in program.dials}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,9 +15,11 @@ from snnx.backend import COUNTERS
 from snnx.batch import check_input
 from snnx.building import initial_statistics
 from snnx.mode import EVAL, Run, train_mode
+from snnx.passes import lean_form
 from snnx.program import Program
 from snnx_mlx import core
 from snnx_mlx.arrays import to_mlx, to_words
+from snnx_mlx.kernels.implementation import KERNELS, implementation
 from snnx_mlx.updates import project as project_rule
 
 
@@ -65,6 +68,19 @@ class Net(nn.Module):
             self.assign(project(program, values), start)
             mx.eval(self.parameters())
         self.unfreeze()
+
+    def implementations(self) -> dict[str, str]:
+        """Return what runs each spiking step of a training step, and why, by its path."""
+        how = Run(train_mode(self.program), 1)
+        program = lean_form(self.program, how) if self.lean else self.program
+        data, found = mx.bfloat16 if self.precision == "bf16" else mx.float32, {}
+        for step in program.spiking:
+            chosen = implementation(step.attributes, data, math.prod(step.shape))
+            why = f"generic (no {step.op} kernel)"
+            if step.op in KERNELS:
+                why = f"{chosen.name} ({chosen.reason})"
+            found[step.path] = f"{step.op}: {why}"
+        return found
 
     def unfreeze(self, *args: Any, **kwargs: Any) -> Net:
         """Unfreeze parameters, but never running statistics, which have no gradient."""

@@ -41,6 +41,10 @@ class Net:
         self.statistics = {k: v.astype(dtype) for k, v in start.items()}
         self.training = False
 
+    def implementations(self) -> dict[str, str]:
+        """Return what runs each spiking step: the spec itself."""
+        return {step.path: f"{step.op}: the spec" for step in self.program.spiking}
+
     def __call__(
         self,
         x: np.ndarray,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from snnx.program import Program, Step
 from snnx_torch import core
 from snnx_torch.arrays import parameters_in, to_tensor
 from snnx_torch.dials import pack, unpack
-from snnx_torch.kernels.implementation import Choice
+from snnx_torch.kernels.implementation import KERNELS, Choice, implementation
 from snnx_torch.ops import project as project_rule
 from snnx_torch.prepare import Prepared, prepare
 
@@ -125,6 +126,23 @@ class Net(nn.Module):
         """Return the program under `how`, in the network's dtype and form, with its kernels."""
         own = {"low": self.low, "lean": self.lean, "kernels": self.kernels}
         return prepare(self.program, how, at=at, taps=taps, recompute=recompute, **own)
+
+    def implementations(self) -> dict[str, str]:
+        """Return what runs each spiking step of a training step, and why, by its path."""
+        dtype = self.low or self.dtype
+        found = {}
+        for play in self.prepared(Run(train_mode(self.program), 1)).plays:
+            if "neuron" in play.attributes:
+                size = math.prod(self.program.edges[play.output].shape)
+                chosen = implementation(play.attributes, self.device.type, dtype, size)
+                kernel = play.op in KERNELS
+                why = (
+                    f"{chosen.name} ({chosen.reason})"
+                    if kernel
+                    else f"generic (no {play.op} kernel)"
+                )
+                found[play.path] = f"{play.op}: {why}"
+        return found
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the running statistics by path."""

@@ -13,6 +13,7 @@ from snnx_mlx.kernels import launch
 
 Name = Literal["generic", "metal", "cuda"]
 CHOICES = ("auto", "generic", "fused")
+KERNELS = ("neuron", "norm_neuron")  # ops that have kernels
 DATA = (mx.float32, mx.bfloat16, mx.float16)
 
 

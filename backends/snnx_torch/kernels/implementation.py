@@ -15,6 +15,7 @@ from snnx_torch.kernels.loading import available, interpreting
 
 Choice = Literal["auto", "generic", "triton", "cpp"]
 CHOICES: tuple[Choice, ...] = ("auto", "generic", "triton", "cpp")
+KERNELS = ("neuron", "norm_neuron", "rate_neuron")  # ops that have kernels
 DATA = ("torch.float32", "torch.bfloat16", "torch.float16")
 
 
