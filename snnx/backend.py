@@ -185,6 +185,10 @@ class Session(Protocol):
         """
         ...
 
+    def implementations(self) -> Mapping[str, str]:
+        """Return what runs each spiking step of a training step, and why, by its path."""
+        ...
+
     def compilations(self) -> int:
         """Return how many graphs the step has been compiled into so far (0: not compiled)."""
         ...

@@ -277,6 +277,10 @@ class MlxSession:
                 self.count = mx.array(snapshot.count, mx.uint32)
             mx.eval(self.net.parameters(), self.moments, self.count)
 
+    def implementations(self) -> dict[str, str]:
+        """Return what runs each spiking step of a training step, and why, by its path."""
+        return self.net.implementations()
+
     def compilations(self) -> int:
         """Return how many times the step was traced to be compiled."""
         return self.train_step.traces if self.compiled else 0

@@ -292,6 +292,10 @@ class NumpySession:
         if snapshot.moments:
             self.moments, self.count = take(snapshot.moments), snapshot.count
 
+    def implementations(self) -> dict[str, str]:
+        """Return what runs each spiking step of a training step, and why, by its path."""
+        return self.net.implementations()
+
     def compilations(self) -> int:
         """Return 0: nothing is compiled."""
         return 0

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
-from snnx.passes import fuse_norm_neuron, mark_packed
+from snnx.passes import lean_form
 from snnx.program import Parameter, Program, Step
 from snnx.random import key_hash
 from snnx.recompute import ranges
@@ -90,9 +90,7 @@ def prepare(
     `recompute` is that of `snnx.recompute`.
     """
     if lean:
-        program = fuse_norm_neuron(program, keep={*taps, *(() if at is None else (at,))})
-        fires = {s.path: op_attributes(s, how, how.steps)["fire"] for s in program.spiking}
-        program = mark_packed(program, {path for path, fire in fires.items() if fire != "spike"})
+        program = lean_form(program, how, {*taps, *(() if at is None else (at,))})
     stats = {s.path for s in program.statistics}
     steps = needed_steps(program, at)
     last = {ref: i for i, step in enumerate(steps) for ref in step.inputs.values()}

@@ -348,6 +348,10 @@ class TorchSession:
                 self.count = torch.tensor(snapshot.count, device=net.device)
         project(net.program, self.parameters)
 
+    def implementations(self) -> dict[str, str]:
+        """Return what runs each spiking step of a training step, and why, by its path."""
+        return self.net.implementations()
+
     def compilations(self) -> int:
         """Return how many graphs the step has been compiled into so far."""
         return self.graphs

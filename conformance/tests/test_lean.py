@@ -233,3 +233,13 @@ def test_the_lean_form_keeps_a_fraction_of_the_bytes() -> None:
 def test_numpy_refuses_the_lean_form() -> None:
     with pytest.raises(BackendError, match="lean=False"):
         snnx.build(blocks(), "numpy", lean=True)
+
+
+@pytest.mark.parametrize(("backend", "lean"), [("numpy", False), ("torch", True), ("mlx", True)])
+def test_a_session_says_what_runs_its_neurons(backend: str, lean: bool) -> None:
+    found = session(blocks(), backend, lean).implementations()
+    assert list(found) == [step.path for step in flatten(blocks()).spiking]
+    word = "norm_neuron" if lean else "neuron: the spec"
+    assert all(word in text for text in found.values())
+    if lean:
+        assert all("generic (" in text for text in found.values())

@@ -38,9 +38,18 @@ def facts(training: Training, out: str) -> dict[str, str]:
         f"{plan.epochs} epochs of {plan.batch_size}-sample batches{split}",
         "method": "; ".join(method.describe() for method in plan.methods),
         "backend": f"{plan.backend}   {versions}   {device}   {plan.precision}   seed {plan.seed}",
+        "neurons": runs_by(training.session.implementations()),
         **processes,
         "out": out,
     }
+
+
+def runs_by(implementations: Mapping[str, str]) -> str:
+    """Return what runs the spiking steps: each implementation once, with how many steps it has."""
+    counts: dict[str, int] = {}
+    for text in implementations.values():
+        counts[text] = counts.get(text, 0) + 1
+    return "; ".join(f"{count} x {text}" for text, count in counts.items())
 
 
 def _time(stage: Stage) -> str:

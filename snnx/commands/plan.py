@@ -10,6 +10,8 @@ import numpy as np
 from snnx.analysis.memory import RESERVE, fitted, memory_of, readable
 from snnx.analysis.operations import operations
 from snnx.backend import Footprint, load_backend
+from snnx.building import initial_parameters
+from snnx.commands.header import runs_by
 from snnx.commands.screen import Screen
 from snnx.data import Dataset
 from snnx.data.lazy import Source
@@ -57,6 +59,9 @@ def plan(request: Request, screen: Screen) -> None:
     samples = max(min(chosen.batch_size, 64), 2)
     kept = {path: size / samples for path, size in found.kept.items()}
     _table(program, kept, screen)
+    options = {"precision": chosen.precision, "device": chosen.device, "lean": chosen.lean}
+    net = backend.build(program, initial_parameters(program, chosen.seed), **options)
+    screen.line(f"here its neurons run by   {runs_by(net.implementations())}")
     peak = fit.peak(chosen.batch_size)
     values = {
         "backend": backend.name,

@@ -107,6 +107,8 @@ def train(request: Request, screen: Screen) -> None:
     try:
         folder.begin(values.toml(), rundir.environment(training.backend.describe()))
         _begin(screen, training, str(folder.path))
+        for path, text in training.session.implementations().items():
+            folder.log(f"{path:<16} {text}")
         if before is not None:
             folder.keep_until(before.epoch)
             for line in statement(before, training):

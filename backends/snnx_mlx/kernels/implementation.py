@@ -43,7 +43,7 @@ def implementation(
     target = launch.target()
     missing = ""
     if target is None:
-        missing = f"MLX has no kernels on {mx.default_device()}"
+        missing = "MLX has no kernels on the CPU"
     elif dtype not in DATA:
         missing = f"kernels compute in float32, and the input is {dtype}"
     elif neurons > LIMIT:

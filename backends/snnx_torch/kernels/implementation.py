@@ -64,9 +64,9 @@ def _decided(asked: str, device: str, dtype: str, few: bool) -> tuple[str, str]:
         return "refused", f"is one of {CHOICES}, not {asked!r}"
     if asked == "generic":
         return "generic", "asked for"
+    if asked == "auto" and device != "cuda":
+        return "generic", f"on {device}; by itself it takes kernels on CUDA only"
     missing = _missing(asked, device, dtype, few)
-    if asked == "auto" and not missing and device != "cuda":
-        missing = f"the tensors are on {device}; kernels are for CUDA"
     if not missing:
         return ("triton", f"{dtype} on {device}") if asked == "auto" else (asked, "asked for")
     if asked != "auto":
