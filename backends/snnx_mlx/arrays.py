@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -39,6 +39,33 @@ def to_numpy(array: mx.array) -> np.ndarray:
     if array.dtype in (mx.bfloat16, mx.float16):  # NumPy has no bfloat16
         array = array.astype(mx.float32)
     return np.array(array)
+
+
+def floats(arrays: Mapping[str, Any] | None) -> dict[str, mx.array]:
+    """Return NumPy arrays by name as float32; None has none."""
+    return {k: to_mlx(v).astype(mx.float32) for k, v in (arrays or {}).items()}
+
+
+def host(arrays: Mapping[str, mx.array]) -> dict[str, np.ndarray]:
+    """Return MLX arrays by name as NumPy arrays."""
+    return {k: to_numpy(v) for k, v in arrays.items()}
+
+
+def state_in(state: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a state of NumPy arrays as float32, "t" as it is; None stays None."""
+    if state is None:
+        return None
+    return {
+        k: v if k == "t" else tuple(to_mlx(a).astype(mx.float32) for a in v)
+        for k, v in state.items()
+    }
+
+
+def state_out(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state of MLX arrays as NumPy arrays, "t" as a Python number."""
+    return {
+        k: int(to_numpy(v)) if k == "t" else tuple(to_numpy(a) for a in v) for k, v in state.items()
+    }
 
 
 def first_of(y: mx.array, kept: Sequence[mx.array]) -> mx.array:

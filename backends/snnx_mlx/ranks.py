@@ -19,7 +19,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from snnx.backend import BackendError
+from snnx.backend import BackendError, Batch
+from snnx.batch import check_share
 from snnx.world import ALONE, RankLost, World, joined, launched
 from snnx_mlx.arrays import nested_sum
 
@@ -95,6 +96,15 @@ class Share:
     def own(self, x: mx.array) -> mx.array:
         """Return x, or zeros where the sample stands in for none."""
         return x * float(bool(self.count))
+
+
+def share_of(ranks: Ranks | None, batch: Batch) -> Share | None:
+    """Return of what a batch is a part; None where the session has no other process."""
+    share = check_share(batch, None if ranks is None else ranks.size)
+    if ranks is None or ranks.size == 1:
+        return None
+    n = len(batch["index"])
+    return Share(ranks, *(share or (n, n)))
 
 
 def world(device: mx.Device) -> World:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -12,14 +10,13 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from snnx.backend import Arrays, BackendError, Batch, Dials, Forward, Snapshot
+from snnx.backend import Arrays, Batch, Dials, Forward, Snapshot
 from snnx.batch import (
     check_batch,
     check_dials,
     check_gradients,
     check_names,
     check_parts,
-    check_share,
     check_snapshot,
 )
 from snnx.chunks import check_chunk
@@ -27,10 +24,11 @@ from snnx.mode import EVAL, Mode, Run
 from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx.recompute import check_recompute
-from snnx_mlx.arrays import to_mlx, to_numpy, to_words
+from snnx_mlx.arrays import floats, host, state_in, state_out, to_mlx, to_numpy, to_words
+from snnx_mlx.compiling import compiles
 from snnx_mlx.memory import within_memory
 from snnx_mlx.net import Net, project
-from snnx_mlx.ranks import Ranks, Share, lost
+from snnx_mlx.ranks import Ranks, Share, lost, share_of
 from snnx_mlx.train_step import TrainStep, Tree
 
 Pending = dict[str, Any]
@@ -57,7 +55,7 @@ class MlxSession:
         check_recompute(recompute, 1 if self.ranks is None else self.ranks.size)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.train_step = TrainStep(net, objective, optim, chunk, self.ranks, sync_norm, recompute)
-        self.compiled = _choose(compile, net.device)
+        self.compiled = compiles(compile, net.device)
         self._functions: dict[tuple[Any, ...], Callable[..., Any]] = {}
         with mx.stream(net.device):
             self.moments: Tree = {
@@ -80,14 +78,6 @@ class MlxSession:
         if length is not None:
             arrays["length"] = to_mlx(length)
         return arrays, total
-
-    def _share(self, batch: Batch) -> Share | None:
-        """Return of what a batch is a part; None where the session has no other process."""
-        share = check_share(batch, None if self.ranks is None else self.ranks.size)
-        if self.ranks is None or self.ranks.size == 1:
-            return None
-        n = len(batch["index"])
-        return Share(self.ranks, *(share or (n, n)))
 
     def _function(
         self,
@@ -120,10 +110,10 @@ class MlxSession:
         check_parts(parts)
         check_gradients(self.net.program, gradients)
         values = check_dials(self.train_step.known, dials)
-        shares = tuple(self._share(part) for part in parts)
+        shares = tuple(share_of(self.ranks, part) for part in parts)
         with within_memory(), mx.stream(self.net.device), self._others():
             ready = [self._batch(part, None) for part in parts]
-            imposed = _floats(gradients)
+            imposed = floats(gradients)
             how = mode or self.train_step.mode
             function = self._function(how, ready, shares, tuple(imposed))
             batches = [batch for batch, _ in ready]
@@ -184,7 +174,7 @@ class MlxSession:
         check_names(self.net.program, parameters=parameters, at=at)
         with mx.stream(self.net.device):
             own, statistics = self.net.arrays()
-            own |= _floats(parameters)
+            own |= floats(parameters)
             ready, total = self._batch(batch, steps)
             out = self.train_step.run(
                 Run(mode, total, copies),
@@ -210,7 +200,7 @@ class MlxSession:
     ) -> tuple[float, dict[str, np.ndarray]]:
         """Return the mean loss and its gradients by path."""
         check_names(self.net.program, parameters=wrt, impose=impose)
-        share = self._share(batch) if "share" in batch else None
+        share = share_of(self.ranks, batch) if "share" in batch else None
         step = nullcontext() if self.ranks is None else self.ranks.step()
         with within_memory(), mx.stream(self.net.device), self._others(), step:
             ready, total = self._batch(batch, steps)
@@ -221,7 +211,7 @@ class MlxSession:
                 len(batch["index"]) if share is None else share.total,
                 share,
                 dials=self._dials(dials),
-                impose=_floats(impose),
+                impose=floats(impose),
             )
             if share is not None:
                 grads, _, (value,) = self.train_step.reduced(grads, {}, (value,), None)
@@ -251,29 +241,27 @@ class MlxSession:
                 *self.net.arrays(),
                 ready,
                 dials=self._dials(dials),
-                impose=_floats(impose),
-                state=_state_in(state),
+                impose=floats(impose),
+                state=state_in(state),
                 taps=[t for t in taps if not t.endswith(ends)],
             )
             found = {t: out.observed[t] if t.endswith(ends) else out.edges[t] for t in taps}
-            return Forward(
-                to_numpy(out.y), _host(found), _state_out(out.state), _host(out.statistics)
-            )
+            return Forward(to_numpy(out.y), host(found), state_out(out.state), host(out.statistics))
 
     def export(self) -> Snapshot:
         """Return weights, statistics and moments."""
         parameters, statistics = self.net.arrays()
         count = int(to_numpy(self.count))
-        return Snapshot(_host(parameters), _host(statistics), _host(self.moments), count)
+        return Snapshot(host(parameters), host(statistics), host(self.moments), count)
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over a snapshot."""
         check_snapshot(self.net.program, self.optim, snapshot)
         with mx.stream(self.net.device):
-            parameters = project(self.net.program, _floats(snapshot.parameters))
-            self.net.assign(parameters, _floats(snapshot.statistics))
+            parameters = project(self.net.program, floats(snapshot.parameters))
+            self.net.assign(parameters, floats(snapshot.statistics))
             if snapshot.moments:
-                self.moments = _floats(snapshot.moments)
+                self.moments = floats(snapshot.moments)
                 self.count = mx.array(snapshot.count, mx.uint32)
             mx.eval(self.net.parameters(), self.moments, self.count)
 
@@ -284,43 +272,3 @@ class MlxSession:
     def compilations(self) -> int:
         """Return how many times the step was traced to be compiled."""
         return self.train_step.traces if self.compiled else 0
-
-
-def _choose(compile: bool | None, device: mx.Device) -> bool:
-    """Decide whether the step is compiled.
-
-    Raises: BackendError where compiling was asked for and MLX would quietly not do it.
-    """
-    on_cpu = device.type == mx.cpu
-    missing = on_cpu and platform.system() == "Linux" and shutil.which("g++") is None
-    if compile and missing:
-        raise BackendError(
-            "mlx: compile=True on this CPU needs g++ on PATH, without which MLX runs Python at "
-            "every step; install g++ (Debian: apt install g++) or give compile=False"
-        )
-    # The digits net (conv 32, conv 64, N 32, T 4) on one CPU thread takes 80 ms a step either way,
-    # its convolutions being what costs, and a compiled step begins with 5 to 35 s of g++.
-    return not on_cpu if compile is None else compile
-
-
-def _floats(arrays: Arrays | None) -> Tree:
-    return {k: to_mlx(v).astype(mx.float32) for k, v in (arrays or {}).items()}
-
-
-def _host(arrays: Mapping[str, mx.array]) -> dict[str, np.ndarray]:
-    return {k: to_numpy(v) for k, v in arrays.items()}
-
-
-def _state_in(state: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if state is None:
-        return None
-    return {
-        k: v if k == "t" else tuple(to_mlx(a).astype(mx.float32) for a in v)
-        for k, v in state.items()
-    }
-
-
-def _state_out(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        k: int(to_numpy(v)) if k == "t" else tuple(to_numpy(a) for a in v) for k, v in state.items()
-    }

@@ -47,6 +47,16 @@ def sent(array: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     return host.to(device, non_blocking=True)
 
 
+def batch_in(
+    batch: Mapping[str, Any], dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    """Start the copy of a batch's arrays to the device: a whole-numbered x, too, as floats."""
+    x = batch["x"]
+    arrays = {"x": x.astype(np.float64) if x.dtype.kind in "iub" else x}
+    arrays |= {k: batch[k] for k in ("index", "y", "length") if k in batch}
+    return {k: sent(v, dtype, device) for k, v in arrays.items()}
+
+
 def state_in(
     state: Mapping[str, Any] | None, dtype: torch.dtype, device: torch.device
 ) -> dict[str, Any] | None:
@@ -59,12 +69,23 @@ def state_in(
     return {**found, "t": torch.tensor(int(state.get("t", 0)), device=device)}
 
 
+def state_out(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state of tensors as NumPy arrays, "t" as a Python number."""
+    arrays = {k: tuple(map(to_numpy, v)) for k, v in state.items() if k != "t"}
+    return {**arrays, "t": int(state["t"])}
+
+
 def to_numpy(tensor: Tensor) -> np.ndarray:
     """Return a NumPy array with memory of its own; 16-bit floats become float32."""
     tensor = tensor.detach()
     if tensor.dtype in (torch.bfloat16, torch.float16):
         tensor = tensor.to(torch.float32)
     return np.array(tensor.cpu().numpy(), order="C")
+
+
+def host(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return tensors by name as NumPy arrays."""
+    return {k: to_numpy(v) for k, v in tensors.items()}
 
 
 def conv_view(weight: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from snnx.backend import BackendError
+from snnx.backend import BackendError, Batch
+from snnx.batch import check_share
 from snnx.world import ALONE, RankLost, World, joined, launched, timeout
 from snnx_torch.precision import device_of
 
@@ -92,6 +93,15 @@ class Share:
     def own(self, x: Tensor) -> Tensor:
         """Return x, or zeros where the sample stands in for none."""
         return x if self.count else torch.zeros_like(x)
+
+
+def share_of(ranks: Ranks | None, batch: Batch) -> Share | None:
+    """Return of what a batch is a part; None where the session has no other process."""
+    share = check_share(batch, None if ranks is None else ranks.size)
+    if ranks is None:
+        return None
+    n = len(batch["index"])
+    return Share(ranks, *(share or (n, n)))
 
 
 class SyncNorm(torch.autograd.Function):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from snnx.batch import (
     check_gradients,
     check_names,
     check_parts,
-    check_share,
     check_snapshot,
     dial_values,
 )
@@ -27,24 +25,25 @@ from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx.recompute import check_recompute
 from snnx_torch import core
-from snnx_torch.arrays import parameters_in, parameters_out, sent, state_in, to_numpy, to_tensor
+from snnx_torch.arrays import (
+    batch_in,
+    host,
+    parameters_in,
+    parameters_out,
+    sent,
+    state_in,
+    state_out,
+    to_numpy,
+)
 from snnx_torch.compiling import algorithms, compiled
 from snnx_torch.dials import pack, unpack
-from snnx_torch.net import Net, project
-from snnx_torch.ranks import Ranks, Share
+from snnx_torch.figures import Pending, figures
+from snnx_torch.net import Net
+from snnx_torch.ranks import Ranks, Share, share_of
+from snnx_torch.snapshots import exported, load_moments, load_weights
 from snnx_torch.update import Update, commit
 
 ENDS = (".spike", ".potential")
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A step under way: figures on the device, until `read`."""
-
-    losses: list[Tensor]
-    report: Tensor
-    step: int
-    samples: int
 
 
 class TorchSession:
@@ -89,22 +88,10 @@ class TorchSession:
 
     def _batch(self, batch: Batch, steps: int | None) -> tuple[dict[str, Tensor], int]:
         x, total = check_batch(self.net.program, self.objective, batch, steps or self.steps)
-        tensors = {"x": self._move(x.astype(np.float64) if x.dtype.kind in "iub" else x)}
-        tensors |= {k: self._move(batch[k]) for k in ("index", "y")}
-        if "length" in batch:
-            tensors["length"] = self._move(batch["length"])
-        return tensors, total
+        return batch_in({**batch, "x": x}, self.net.dtype, self.net.device), total
 
     def _buffer(self, dials: Mapping[str, Any]) -> Tensor:
         return pack(check_dials(self.known, dials), self.names, self.net.device)
-
-    def _share(self, batch: Batch) -> Share | None:
-        """Return of what a batch is a part; None where the session has no other process."""
-        share = check_share(batch, None if self.ranks is None else self.ranks.size)
-        if self.ranks is None:
-            return None
-        n = len(batch["index"])
-        return Share(self.ranks, *(share or (n, n)))
 
     def step(
         self,
@@ -118,7 +105,7 @@ class TorchSession:
         """Take one update from micro-batches."""
         check_parts(parts)
         check_gradients(self.net.program, gradients)
-        shares = tuple(self._share(part) for part in parts)
+        shares = tuple(share_of(self.ranks, part) for part in parts)
         net = self.net
         imposed = parameters_in(net.program, gradients or {}, net.dtype, net.device)
         moved = [self._batch(part, None) for part in parts]
@@ -169,23 +156,7 @@ class TorchSession:
 
     def read(self, pending: Pending) -> dict[str, float]:
         """Wait for the step; FloatingPointError where it was not finite."""
-        losses = np.concatenate([to_numpy(v).astype(np.float64) for v in pending.losses])
-        finite, norm, correct, mean, votes = to_numpy(pending.report).tolist()
-        # Losses are summed on the host in float64, unless other processes hold a part of them.
-        alone = self.ranks is None or self.ranks.size == 1
-        loss = float(losses.sum()) / pending.samples if alone else mean
-        if not finite:
-            raise FloatingPointError(
-                f"step {pending.step}: loss {loss}, gradient norm {norm}; "
-                "weights were left as they were"
-            )
-        return {
-            "loss": loss,
-            "correct": int(correct),
-            "samples": pending.samples,
-            "gradient_norm": norm,
-            "votes": votes,
-        }
+        return figures(pending, alone=self.ranks is None or self.ranks.size == 1)
 
     def _run(
         self,
@@ -265,18 +236,11 @@ class TorchSession:
         """Return the mean loss and its gradients by path."""
         check_names(self.net.program, parameters=wrt, impose=impose)
         leaves = {k: p.detach().requires_grad_() for k, p in self.parameters.items()}
-        share = self._share(batch) if "share" in batch else None
+        share = share_of(self.ranks, batch) if "share" in batch else None
         norms = self.update.synchronised(share)
         with algorithms(self.deterministic):
-            out, tensors = self._run(
-                batch,
-                dials,
-                mode or self.train,
-                steps,
-                parameters=leaves,
-                impose=impose,
-                share=norms,
-            )
+            options = {"parameters": leaves, "impose": impose, "share": norms}
+            out, tensors = self._run(batch, dials, mode or self.train, steps, **options)
             losses = self.update.losses(out.y, tensors)
             if share is not None and share.count == 0:
                 losses = 0.0 * losses
@@ -310,43 +274,19 @@ class TorchSession:
                 batch, dials, mode or EVAL, steps, parameters=self.parameters, **options
             )
         found = {t: out.observed[t] if t.endswith(ENDS) else out.edges[t] for t in taps}
-        arrays = {k: tuple(map(to_numpy, v)) for k, v in out.state.items() if k != "t"}
-        return Forward(
-            to_numpy(out.y),
-            {k: to_numpy(v) for k, v in found.items()},
-            {**arrays, "t": int(out.state["t"])},
-            {k: to_numpy(v) for k, v in out.statistics.items()},
-        )
+        return Forward(to_numpy(out.y), host(found), state_out(out.state), host(out.statistics))
 
     def export(self) -> Snapshot:
         """Return weights, statistics and moments as canonical arrays."""
-        program = self.net.program
-        by_moment = {
-            name: parameters_out(program, {path: self.moments[name]})[path]
-            for name, path in self.owners.items()
-        }
-        statistics = {k: to_numpy(v) for k, v in self.net.statistics().items()}
-        return Snapshot(
-            parameters_out(program, self.parameters), statistics, by_moment, int(self.count)
-        )
+        return exported(self.net, self.moments, self.owners, int(self.count))
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over a snapshot."""
         check_snapshot(self.net.program, self.optim, snapshot)
-        net = self.net
-        given = parameters_in(net.program, snapshot.parameters, net.dtype, net.device)
-        with torch.no_grad():
-            for path, parameter in self.parameters.items():
-                parameter.copy_(given[path])
-            for path, buffer in net.statistics().items():
-                buffer.copy_(to_tensor(snapshot.statistics[path], net.dtype, net.device))
-            if snapshot.moments:
-                for name, path in self.owners.items():
-                    array = {path: snapshot.moments[name]}
-                    new = parameters_in(net.program, array, net.dtype, net.device)
-                    self.moments[name].copy_(new[path])
-                self.count = torch.tensor(snapshot.count, device=net.device)
-        project(net.program, self.parameters)
+        load_weights(self.net, snapshot)
+        if snapshot.moments:
+            load_moments(self.net, self.moments, self.owners, snapshot)
+            self.count = torch.tensor(snapshot.count, device=self.net.device)
 
     def implementations(self) -> dict[str, str]:
         """Return what runs each spiking step of a training step, and why, by its path."""

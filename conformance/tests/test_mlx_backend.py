@@ -99,8 +99,8 @@ def test_a_compiled_step_follows_its_dials_and_is_traced_once() -> None:
 def test_compile_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     if mx.default_device() != mx.cpu:
         pytest.skip("only the CPU compiles with g++")
-    monkeypatch.setattr("snnx_mlx.session.platform.system", lambda: "Linux")
-    monkeypatch.setattr("snnx_mlx.session.shutil.which", lambda name: None)
+    monkeypatch.setattr("snnx_mlx.compiling.platform.system", lambda: "Linux")
+    monkeypatch.setattr("snnx_mlx.compiling.shutil.which", lambda name: None)
     with pytest.raises(BackendError, match=r"g\+\+ on PATH"):
         session(small(), compile=True)
     assert not session(small()).compiled
