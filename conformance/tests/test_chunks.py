@@ -30,9 +30,7 @@ from snnx import (
 )
 from snnx.backend import Snapshot
 from snnx.chunks import pieces, share, spans
-from snnx.data import Dataset
 from snnx.layers import Layer
-from snnx.training.evaluate import evaluate
 
 pytest.importorskip("torch")
 pytest.importorskip("mlx.core")
@@ -273,29 +271,3 @@ def test_what_cannot_be_cut_is_refused(backend: str) -> None:
     )
     with pytest.raises(ValueError, match=r"chunk = 3: layer 2 .* rates over all of T"):
         session(rates, 3, backend)
-
-
-def test_fit_in_chunks_learns_and_evaluates_as_the_whole() -> None:
-    rng = np.random.default_rng(1)
-    y = rng.integers(0, 2, 40)
-    x = (rng.random((10, 40, 6)) * 0.5 + 0.5 * y[None, :, None] * (np.arange(6) < 3)).astype("f4")
-    data = Dataset(x, y, x, y, name="rates", layout="TNF")
-    model = Chain(Input(6), Linear(16), LIF(surrogate=snnx.Triangular()), Linear(2))
-    options: Any = {
-        "epochs": 10,
-        "batch_size": 10,
-        "backend": "torch",
-        "optim": Optim(snnx.Adam(0.02)),
-    }
-    results = {chunk: snnx.fit(model, data, **options, chunk=chunk) for chunk in (None, 4)}
-    for result in results.values():
-        assert result.test_accuracy > 0.9
-    chunked = results[4]
-    program = snnx.flatten(model)
-    one, two = (
-        evaluate(chunked.session, program, TET(), data, steps=10, chunk=chunk)
-        for chunk in (None, 3)
-    )
-    assert (one.accuracy, one.samples) == (two.accuracy, two.samples)
-    assert one.rates == pytest.approx(two.rates)
-    assert one.loss == pytest.approx(two.loss, rel=1e-6)
