@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import re
 import sys
-import textwrap
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from reference_markdown import code, escaped, prose, summary, table
 
 import snnx
 from snnx import objective, optim, scalars, surrogate
@@ -27,7 +26,6 @@ from snnx.ops import OPS, Op
 from snnx.training.recipe_schema import DEFAULTS, TABLES, LearnedTable, Recipe
 
 FOLDER = Path(__file__).parent / "reference"
-SPECIAL = re.compile(r"[*<|\\]|(?<!\w)_|_(?!\w)|\](?=[(\[])")
 
 GROUPS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "Layers": (
@@ -79,9 +77,9 @@ def ops_page() -> str:
         "allowed error divided by the largest number of the reference array. *Random* samples are "
         "compared to the tolerance; *exact* and *tie* samples bit for bit in every dtype that the "
         "sample names.",
-        _table(
+        table(
             ("op", "what it is"),
-            [(f"[`{op.name}`](#{op.name})", _summary(_text(op))) for op in OPS.values()],
+            [(f"[`{op.name}`](#{op.name})", summary(_text(op))) for op in OPS.values()],
         ),
         *(_op(op) for op in OPS.values()),
     ]
@@ -100,11 +98,11 @@ def _op(op: Op) -> str:
     counted = ", ".join(f"{kinds[k]} {k}" for k in ("random", "exact", "tie") if kinds[k])
     attributes = sorted({name for s in samples for name in s.attributes})
     facts = [
-        ("signature", _code(op.signature)),
-        ("attributes", ", ".join(map(_code, attributes)) or "none"),
-        ("differentiable", ", ".join(map(_code, op.differentiable)) or "none"),
+        ("signature", code(op.signature)),
+        ("attributes", ", ".join(map(code, attributes)) or "none"),
+        ("differentiable", ", ".join(map(code, op.differentiable)) or "none"),
         ("samples", f"{len(samples)}: {counted}"),
-        ("source", _escaped(op.source)),
+        ("source", escaped(op.source)),
     ]
     if op.differentiable and not op.smooth:
         facts.append(("vjp", "is not the derivative of the forward; see what checks it above"))
@@ -113,7 +111,7 @@ def _op(op: Op) -> str:
     )
     facts.append(("tolerance", "; ".join(allowed)))
     heading = f"## {op.name} {{ #{op.name} }}"
-    return "\n\n".join([heading, prose(_text(op)), _table(("", ""), facts)])
+    return "\n\n".join([heading, prose(_text(op)), table(("", ""), facts)])
 
 
 def layers_page() -> str:
@@ -163,52 +161,6 @@ def _value(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else "{}"  # a factory of an empty mapping
 
 
-def prose(text: str) -> str:
-    """Return a docstring as Markdown: equations and aligned lists as they stand, text as text."""
-    return "\n\n".join(_block(block) for block in _blocks(text))
-
-
-def _blocks(text: str) -> list[str]:
-    """Return the paragraphs; equations with empty lines between them are one."""
-    found: list[str] = []
-    for block in re.split(r"\n\s*\n", text.strip("\n")):
-        indented = all(line.startswith("    ") for line in block.splitlines())
-        if indented and found and found[-1].startswith("    "):
-            found[-1] += f"\n\n{block}"
-        else:
-            found.append(block)
-    return found
-
-
-def _block(block: str) -> str:
-    lines = block.splitlines()
-    aligned = sum(bool(re.search(r"\S {2,}\S", line)) for line in lines) >= 2
-    if block.startswith("    ") or aligned or re.match(r"\w+(\[[^\]]*\])? = ", block):
-        return f"```text\n{textwrap.dedent(block)}\n```"
-    return _escaped(" ".join(line.strip() for line in lines))
-
-
-def _escaped(text: str) -> str:
-    """Return prose in which only what stands between backticks is markup."""
-    pieces = text.split("`")
-    pieces[::2] = [SPECIAL.sub(r"\\\g<0>", piece) for piece in pieces[::2]]
-    return "`".join(pieces)
-
-
-def _code(text: str) -> str:
-    return f"`{text}`"
-
-
-def _summary(text: str) -> str:
-    first = " ".join(_blocks(text)[0].split())
-    return _escaped(re.split(r"(?<=\.)\s", first)[0])
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def recipe_page() -> str:
     """Return the page of a recipe's keys, from the schema that checks them."""
     parts = [
@@ -244,17 +196,17 @@ def _keys(schema: type[BaseModel]) -> str:
         if name == "name" and schema is not Recipe:
             continue
         if name in TABLES and schema is Recipe:
-            rows.append((_code(name), f"a name or a table, [see below](#{name})", ""))
+            rows.append((code(name), f"a name or a table, [see below](#{name})", ""))
         else:
             default = "" if field.is_required() else _toml(field.get_default())
-            rows.append((_code(name), _type(field.annotation), default))
-    return _table(("key", "type", "default"), rows) if rows else "It has no keys but its name."
+            rows.append((code(name), _type(field.annotation), default))
+    return table(("key", "type", "default"), rows) if rows else "It has no keys but its name."
 
 
 def _toml(value: Any) -> str:
     if value is None:
         return "not set"
-    return _code(json.dumps(value if isinstance(value, tuple | int | float | str) else {}))
+    return code(json.dumps(value if isinstance(value, tuple | int | float | str) else {}))
 
 
 def _type(hint: Any) -> str:
@@ -268,7 +220,7 @@ def _type(hint: Any) -> str:
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(filter(None, map(_type, get_args(hint)))))
     if get_origin(hint) is Literal:
-        return ", ".join(_code(json.dumps(value)) for value in get_args(hint))
+        return ", ".join(code(json.dumps(value)) for value in get_args(hint))
     if get_origin(hint) in (tuple, list):
         inner = [_type(a) for a in get_args(hint) if a is not ...]
         return f"list of {', '.join(dict.fromkeys(inner))}"
@@ -277,7 +229,7 @@ def _type(hint: Any) -> str:
     if hint is LearnedTable:
         return "[learned](#learned)"
     if inspect.isclass(hint) and issubclass(hint, BaseModel):
-        return "table of " + ", ".join(map(_code, hint.model_fields))
+        return "table of " + ", ".join(map(code, hint.model_fields))
     return getattr(hint, "__name__", str(hint))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import re
 import subprocess
@@ -112,18 +112,14 @@ def test_pages_of_the_site_link_to_pages_of_the_site(page: Path) -> None:
             assert target.startswith("#") or goal.is_relative_to(DOCS), f"{name(page)}: {target}"
 
 
-def reference() -> Any:
+def reference(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the module that writes the reference."""
-    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(DOCS)
+    return importlib.import_module("make_reference")
 
 
-def test_reference_is_what_the_code_says() -> None:
-    module = reference()
+def test_reference_is_what_the_code_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = reference(monkeypatch)
     for page, make in module.PAGES.items():
         written = (DOCS / "reference" / page).read_text("utf-8")
         assert written == make(), f"docs/reference/{page}: run: python docs/make_reference.py"
@@ -132,7 +128,7 @@ def test_reference_is_what_the_code_says() -> None:
 def test_command_of_the_reference_tells_a_stale_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = reference()
+    module = reference(monkeypatch)
     monkeypatch.setattr(module, "FOLDER", tmp_path / "reference")
     assert module.main(["--check"]) == 1
     assert module.main([]) == 0
