@@ -17,7 +17,9 @@ from snnx.ops import OPS, Op, Sample
 torch = pytest.importorskip("torch")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from torch_nets import (  # noqa: E402
+
+from snnx_torch import backend, draws  # noqa: E402
+from tests.torch_nets import (  # noqa: E402
     COMPILER,
     SMOOTH,
     STEPS,
@@ -31,8 +33,6 @@ from torch_nets import (  # noqa: E402
     small,
     tiny,
 )
-
-from snnx_torch import backend, draws  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,9 @@ from snnx.backend import BackendError
 
 torch = pytest.importorskip("torch")
 
-from torch_nets import (  # noqa: E402
+from snnx_torch import backend, from_torch_layout, to_torch_layout  # noqa: E402
+from snnx_torch.precision import set_precision  # noqa: E402
+from tests.torch_nets import (  # noqa: E402
     SMOOTH,
     Ruled,
     Scaled,
@@ -25,9 +27,6 @@ from torch_nets import (  # noqa: E402
     small,
     tiny,
 )
-
-from snnx_torch import backend, from_torch_layout, to_torch_layout  # noqa: E402
-from snnx_torch.precision import set_precision  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
