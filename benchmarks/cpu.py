@@ -121,7 +121,12 @@ def section(found: dict[str, Any]) -> str:
         others = {ratio["beside"] for ratio in case["ratios"].values()}
         beside = f"Ratios are to {others.pop()}: above 1, snnx is faster. " if others else ""
         lines += ["", f"### {title(case)}", ""]
-        lines += [f"{case['rounds']} rounds; mean rate {case['rate']:.2f}. {beside}".strip(), ""]
+        errors = [r["gradient_error"] for r in case["contenders"] if "refused" not in r]
+        told = f"{case['rounds']} rounds; mean rate {case['rate']:.2f}"
+        told += f"; gradients within {max(errors):.0e} of the reference" if errors else ""
+        if "left_out_share" in case:
+            told += f"; {case['left_out_share']:.2%} of the neurons left out of the comparison"
+        lines += [f"{told}. {beside}".strip(), ""]
         lines += table(case)
     return "\n".join(lines)
 

@@ -41,14 +41,22 @@ def session(backend: str, precision: str = "fp32", **options: Any) -> Any:
 
 
 def of_session(made: Any, batch: Any) -> Answer:
-    """Return spikes and gradients of a session in training mode."""
+    """Return spikes and gradients of a session in training mode, and the norm a step reports."""
     from snnx.mode import train_mode
 
     program = made.net.program
     paths = [step.path for step in program.spiking]
     seen = made.forward(batch, {}, train_mode(program), [f"{path}.spike" for path in paths])
     _, gradients = made.grads(batch, {})
-    return Answer(tuple(seen.taps[f"{path}.spike"] for path in paths), dict(gradients))
+    norm = made.read(made.step([batch], {"step": 0}))["gradient_norm"]  # of what is timed
+    spikes = tuple(seen.taps[f"{path}.spike"] for path in paths)
+    return Answer(spikes, {**gradients, "norm": np.asarray(norm)})
+
+
+def with_norm(gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return gradients with their norm, which a step of ours reports."""
+    squares = sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients.values())
+    return {**gradients, "norm": np.asarray(np.sqrt(squares))}
 
 
 def snnx_contender(name: str, backend: str, batch: Any, **options: Any) -> Contender:
@@ -67,7 +75,7 @@ def torch_contender(name: str, whose: Any, make: Callable[[], Any], batch: Any) 
     import torch
     from torch import nn
 
-    start = session("numpy").export().parameters
+    start = first_weights()
     tensors = {k: torch.tensor(np.asarray(v, np.float32)) for k, v in start.items()}
     linear = tensors["10.weight"].reshape(10, 2, 2, 64).permute(0, 3, 1, 2).reshape(10, 256)
 
@@ -138,7 +146,7 @@ def torch_contender(name: str, whose: Any, make: Callable[[], Any], batch: Any) 
                 g = g.reshape(10, 64, 2, 2).permute(0, 2, 3, 1).reshape(10, 256)
             found[path] = g.detach().clone().numpy()
         spikes = tuple(s.detach().permute(0, 1, 3, 4, 2).numpy() for s in net.spikes)
-        return Answer(spikes, found)
+        return Answer(spikes, with_norm(found))
 
     return Contender(name, whose, run, answer)
 
@@ -150,7 +158,7 @@ def mlx_contender(batch: Any) -> Contender:
 
     nn: Any = importlib.import_module("mlx.nn")
 
-    start = {k: mx.array(np.asarray(v, np.float32)) for k, v in _start().items()}
+    start = {k: mx.array(np.asarray(v, np.float32)) for k, v in first_weights().items()}
 
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -197,12 +205,13 @@ def mlx_contender(batch: Any) -> Contender:
     def answer() -> Answer:
         (_, spikes), found = gradients()
         by_path = {p: np.array(found[places[p.split(".")[0]]][p.split(".")[1]]) for p in start}
-        return Answer(tuple(np.array(s) for s in spikes), by_path)
+        return Answer(tuple(np.array(s) for s in spikes), with_norm(by_path))
 
     return Contender("mlx-snn", "peer", run, answer)
 
 
-def _start() -> Any:
+def first_weights() -> Any:
+    """Return the weights that every contender begins with."""
     return session("numpy").export().parameters
 
 

@@ -1,4 +1,4 @@
-"""The CPU benchmark: it runs, it takes no time of what is wrong, contenders take turns."""
+"""The CPU benchmark: it runs, it takes no time of what is wrong, and the page is its record's."""
 
 from __future__ import annotations
 
@@ -82,3 +82,9 @@ def test_contenders_take_turns() -> None:
     found = measured(contenders, wanted, 1e-6, [np.zeros((1, 1), bool)], rounds=3)
     assert "".join(turns) == "abcabc" + "abc" + "bca" + "cab"
     assert found["ratios"]["a"]["beside"] == "c", "a peer goes before the plain loop"
+
+
+def test_the_page_is_its_record() -> None:
+    text = cpu.PAGE.read_text()
+    record = json.loads(cpu.RESULT.read_text())
+    assert cpu.page(record, text) == text, "run python benchmarks/cpu.py --page"
