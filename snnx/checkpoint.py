@@ -186,13 +186,17 @@ def read(folder: Path) -> Checkpoint:
             arrays_in(folder / MOMENTS, files[MOMENTS]),
             counter(state, "count"),
         )
+        epoch, batch, step, seed = (counter(state, n) for n in ("epoch", "batch", "step", "seed"))
         return Checkpoint(
             model,
             snapshot,
-            *(counter(state, name) for name in ("epoch", "batch", "step", "seed")),
-            numbers(state, "dials"),
-            numbers(state, "totals"),
-            tables(config, "run"),
+            epoch,
+            batch,
+            step,
+            seed,
+            dials=numbers(state, "dials"),
+            totals=numbers(state, "totals"),
+            config=tables(config, "run"),
         )
     except SerialError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error

@@ -12,6 +12,7 @@ from snnx import LIF, Triangular
 from snnx.backend import load_backend
 from snnx.emit import Variant, forward, pair
 from snnx.emit.c_text import CWriter
+from snnx.emit.layout import Layout
 from snnx.ops import OPS
 from snnx.ops._cases import generator
 from snnx.ops._op import Sample
@@ -84,9 +85,7 @@ def test_the_backward_recomputes_the_very_spikes_of_the_forward(residual: str) -
     np.testing.assert_array_equal(again.reshape(shape) > 0, y > 0)
 
 
-def _layout(shape: tuple[int, ...]) -> object:
-    from snnx.emit.layout import Layout
-
+def _layout(shape: tuple[int, ...]) -> Layout:
     return Layout.of(shape[1:])
 
 

@@ -102,7 +102,7 @@ def test_the_ledger_counts_what_lives_and_what_was_freed() -> None:
 def test_mlx_measures_a_step_and_numpy_refuses() -> None:
     program, _ = drawn(2)
     optim = snnx.Optim(snnx.SGD(lr=0.1))
-    figures = {"steps": 2, "samples": 2}
+    figures: dict[str, Any] = {"steps": 2, "samples": 2}
     found = load_backend("mlx").footprint(program, snnx.TET(), optim, **figures)
     weights = sum(p.size for p in program.parameters)
     assert found.peak > found.standing >= 4 * weights

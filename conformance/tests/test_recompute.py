@@ -146,7 +146,8 @@ def test_ranges_are_one_compiled_step() -> None:
     results = {}
     for recompute, compile in ((2, "aot_eager"), (None, False)):
         net = snnx.build(tiny, "torch", seed=1)
-        made: Any = load_backend("torch").session(
+        torch_backend: Any = load_backend("torch")
+        made = torch_backend.session(
             net, TET(), Optim(SGD(0.1)), steps=T, recompute=recompute, compile=compile
         )
         for step in (0, 1):
