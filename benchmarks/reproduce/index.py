@@ -25,9 +25,9 @@ CLAIMS = {  # script: the claim of the four papers it belongs to
     "asgl_autoencoder": "4 ASGL",
     "asgl_sequences": "5 ASGL",
     "tet": "6 TET",
-    "time_inheritance": "7 time inheritance",
     "tet_long": "6 TET",
     "tet_digits": "6 TET",
+    "time_inheritance": "7 time inheritance",
     "energy": "8 energy",
 }
 

@@ -289,7 +289,7 @@ def draw(record: Record) -> None:
             losses = both[LOSSES.index(of)]
             lines = ax.contour(grid, grid, losses.T, levels[1:], colors=style.BLUE)
             lines.set_linewidth(0.8)
-            ax.clabel(lines, fmt="%.2g", fontsize=6.0)
+            ax.clabel(lines, lines.levels[3::2], fmt="%.2g", fontsize=6.0)
             ax.plot([0.0], [0.0], marker="+", color=style.ORANGE, markersize=8.0)
             ax.set_aspect("equal")
             ax.set_title(f"{looked.upper()} loss, trained by {of.upper()}")
