@@ -32,6 +32,10 @@ CLAIMS = {  # script: the claim of the four papers it belongs to
 }
 
 NOT_RUN = (
+    ("Any claim with the network, data and epochs of its paper", "needs a GPU, and the data"),
+    ("Dspike Table 1 over 10 epochs of all 60,000 images", "time"),
+    ("ASGL Fig. 3a on a network as deep as ResNet-19", "time"),
+    ("ASGL on SHD and MedlyDB", "neither data set is at hand"),
     ("DSR with LIF layers: accuracy against T", "time"),
     ("Dspike Table 1 and further seeds of Fig. 2 on MLX", "time"),
     (
