@@ -126,6 +126,10 @@ def section(found: dict[str, Any]) -> str:
         told += f"; gradients within {max(errors):.0e} of the reference" if errors else ""
         if "left_out_share" in case:
             told += f"; {case['left_out_share']:.2%} of the neurons left out of the comparison"
+        if "convolutions_ms" in case:
+            told += (
+                f". The convolutions alone: {span(case['convolutions_ms'])} ms of processor time"
+            )
         lines += [f"{told}. {beside}".strip(), ""]
         lines += table(case)
     return "\n".join(lines)

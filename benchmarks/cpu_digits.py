@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks import cpu_lif
 from benchmarks.cpu_common import Answer, Contender, T, measured
+from benchmarks.cpu_convolutions import processor_ms
 
 LR = 0.005
 MARGIN = 1e-5
@@ -261,5 +262,6 @@ def case(backend: str, size: int, rounds: int, quick: bool, peers: bool) -> dict
     return {
         **row,
         "rate": rate,
+        "convolutions_ms": processor_ms(backend, size, rounds),
         **measured(found, wanted, NETWORK_GRADIENT["fp32"], free, rounds),
     }

@@ -42,6 +42,7 @@ def test_the_command_measures_and_writes(tmp_path: Path) -> None:
         names = {row["name"] for row in case["contenders"] if row["whose"] == "snnx"}
         assert names == set(case["ratios"]), "ours agree, and stand beside the plain loop"
         assert cpu.title(case) in shown.stdout
+    assert 0 < found["cases"][1]["convolutions_ms"][1] < 1e3
     assert found["versions"]["torch"] != "not installed"
 
 
