@@ -12,7 +12,7 @@ from snnx.data import Batches, DataError
 from snnx.data.aedat import read_aedat2, read_aedat3, read_gesture_labels
 from snnx.data.draws import Draws
 from snnx.data.recordings import CIFAR10_CLASSES
-from snnx.data.shd import read_shd
+from snnx.data.shd import lists, read_shd
 from snnx.data.ts import read_ts
 
 
@@ -175,7 +175,7 @@ def test_bad_shd_content_is_named(tmp_path: Path, changes: dict[str, Any], messa
     path = tmp_path / "shd_train.h5"
     write_shd(path, **changes)
     with pytest.raises(DataError, match=message):
-        read_shd(path)
+        lists(path)
 
 
 def test_a_cut_or_linked_shd_file_is_refused(tmp_path: Path) -> None:
