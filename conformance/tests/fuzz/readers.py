@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import snnx
 from snnx import checkpoint as checkpoints
@@ -20,7 +21,7 @@ from snnx.data.idx import read_idx
 from snnx.data.mat import read_mat
 from snnx.data.npz import from_npz
 from snnx.data.obtain import unpack
-from snnx.data.shd import read_shd
+from snnx.data.shd import lists
 from snnx.data.ts import read_ts
 from snnx.serial import SerialError
 from snnx.training.recipe import RecipeError, read_recipe, resolve
@@ -28,8 +29,10 @@ from snnx.training.rundir import RunDir
 from snnx_conformance import record
 from snnx_conformance.record import RecordError
 from tests.fuzz import good
+from tests.fuzz.fork import FAILED, FULL, Fork
 from tests.fuzz.mutate import mutated
 
+SECONDS = 4.0  # of processor time for one input
 JSON = (b"1e999", b"NaN", b"-1", b"null", b"[]", b"{}", b'"class"', b"true", b"1" * 400, b'""')
 Read = Callable[[Path], Any]
 
@@ -52,6 +55,7 @@ class Reader:
     words: Sequence[bytes] = ()
     suffix: str = ""
     room: int = 640 << 20  # bytes of address space that an input may take
+    ends: ClassVar[tuple[str, ...]] = ("read", "refused")
 
     def feed(self, program: bytes, folder: Path) -> str:
         """Read the file that a program makes; "read" or "refused"."""
@@ -136,6 +140,35 @@ class CheckpointReader(Reader):
         return "read"
 
 
+@dataclass(frozen=True)
+class ApartReader(Reader):
+    """A reader that `snnx.data.apart` runs in another process, since a library may loop in it.
+
+    A new interpreter for each input would cost half a second; here a fork of this process reads one
+    after another. The product refuses a file whose process is stopped or dies of a signal, so
+    neither is a finding; they are counted apart from what the reader itself refused.
+    """
+
+    ends: ClassVar[tuple[str, ...]] = (*Reader.ends, "stopped", "died")
+
+    @cached_property
+    def fork(self) -> Fork:
+        """What reads."""
+        feed = super().feed
+        return Fork(lambda program, folder: self.ends.index(feed(program, folder)), SECONDS)
+
+    def feed(self, program: bytes, folder: Path) -> str:
+        """Read in a fork. Raises: MemoryError, or AssertionError below the fork's traceback."""
+        code = self.fork.ask(program, folder)
+        if code == FULL:
+            raise MemoryError
+        if code == FAILED:
+            raise AssertionError(f"{self.name}: as printed above: --program {program.hex()}")
+        if code < 0:
+            return "stopped" if code == -signal.SIGPROF else "died"
+        return self.ends[code]
+
+
 @cache
 def _wanted() -> str:
     return good.digest_of(good.checkpoint())
@@ -198,7 +231,7 @@ READERS = _all(
     Reader("aedat2", good.aedat2, read_aedat2, DataError),
     Reader("aedat3", good.aedat3, read_aedat3, DataError),
     Reader("gesture", good.gesture, read_gesture_labels, DataError, good.TABLE),
-    Reader("shd", good.shd, read_shd, DataError, suffix=".h5"),
+    ApartReader("shd", good.shd, lists, DataError, suffix=".h5"),
     Reader("mat", good.mat, read_mat, DataError),
     Reader("ts", good.ts, read_ts, DataError, good.TS),
     Reader("idx", good.idx, lambda path: read_idx(path, 3), DataError),

@@ -23,9 +23,8 @@ from types import FrameType
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.readers import READERS, Reader
+from tests.fuzz.readers import READERS, SECONDS, Reader
 
-SECONDS = 4.0
 LONGEST = 40  # bytes of a program
 
 
