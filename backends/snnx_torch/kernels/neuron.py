@@ -21,7 +21,12 @@ UNITS: dict[str, Unit] = {}
 
 def known(plan: Plan, inputs: Sequence[str] = ()) -> str:
     """Return the name by which a compiled step finds the unit of a plan."""
-    of = unit(plan.neuron, plan.fire, plan.observe)
+    return _known(plan.neuron, plan.fire, plan.observe)
+
+
+@cache
+def _known(neuron: Any, fire: Any, observe: bool) -> str:
+    of = unit(neuron, fire, observe)
     name = register(of, Variant(1, keep="input", chunk=1))
     UNITS.setdefault(name, of)
     return name

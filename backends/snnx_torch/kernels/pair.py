@@ -32,7 +32,12 @@ OPS = torch.ops.snnx
 def known(plan: Plan, names: Sequence[str]) -> str:
     """Return the name by which a compiled step finds the unit of a pair with these inputs."""
     residual = "norm" if "residual_weight" in names else "plain" if "residual" in names else ""
-    of = pair_unit(plan.neuron, plan.fire, plan.observe, residual)
+    return _known(plan.neuron, plan.fire, plan.observe, residual)
+
+
+@cache
+def _known(neuron: Any, fire: Any, observe: bool, residual: Any) -> str:
+    of = pair_unit(neuron, fire, observe, residual)
     name = register(of, Variant(1, keep="input", chunk=1))
     UNITS.setdefault(name, of)
     return name
