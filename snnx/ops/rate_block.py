@@ -110,7 +110,8 @@ def vjp(
         if "weight" not in given:
             found[name] = xp.broadcast_to(into_weighted[None, ...] / steps, tuple(x.shape))
             continue
-        op, weight, x_mean = product_of(given["weight"]), given["weight"], xp.mean(x, axis=0)[None]
+        op, weight = product_of(given["weight"]), given["weight"]
+        x_mean = xp.mean(x, axis=0, keepdims=True)
 
         def pull(x: Array, g: Array, op: Op = op, weight: Array = weight, how: Any = how) -> Any:
             return op.vjp(xp, {"x": x, "weight": weight}, how, {}, {"y": g})

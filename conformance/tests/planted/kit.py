@@ -19,7 +19,8 @@ class Kit:
     def __init__(self, name: str) -> None:
         self.name = name
         module = lambda part: importlib.import_module(f"snnx_{name}.{part}")  # noqa: E731
-        self.ops, self.sequence, self.draws = module("ops"), module("sequence"), module("draws")
+        self.ops, self.draws = module("ops"), module("draws")
+        self.sequence = module("scan" if name == "torch" else "sequence")  # where steps are planned
         self.updates = self.ops if name == "torch" else module("updates")
         self.rules: dict[str, Any] = self.ops.RULES
 
