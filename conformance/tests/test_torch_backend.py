@@ -286,5 +286,6 @@ def test_dsr_equals_the_reference_and_its_threshold_stays_above_its_bound(make: 
     ours.step([given], {"lr": 1e3})
     reference.step([given], {"lr": 1e3})
     found = ours.export().parameters["3.threshold"]
-    assert found == reference.export().parameters["3.threshold"]
+    wanted = reference.export().parameters["3.threshold"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)  # a sum over neurons, in either order
     assert found >= 0.25
