@@ -21,7 +21,8 @@ PROCESSES = [
     ("torch", 2),
     ("mlx", 2),
     pytest.param(("torch", 4), marks=FOUR),
-    pytest.param(("mlx", 4), marks=FOUR),
+    # MLX's ring with four processes is left out: a gather of the host was once given another
+    # collective's bytes there (docs/scaling.md); with two it has not been seen.
 ]
 
 pytestmark = pytest.mark.slow
