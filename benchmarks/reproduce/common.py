@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,8 +78,9 @@ class Record:
                 "one record has one of them"
             )
         began = time.monotonic()
-        found = take()
-        self.runs[key] = {**found, "seconds": round(time.monotonic() - began, 1)}
+        found = {**take(), "seconds": round(time.monotonic() - began, 1)}
+        later = {} if here["commit"] == known["commit"] else {"commit": here["commit"]}
+        self.runs[key] = {**found, **later}
         self.keep()
         print(f"{self.claim}: {key}: {self.runs[key]['seconds']} s", flush=True)
 
@@ -173,7 +175,7 @@ def provenance(record: Record) -> str:
     lines = [
         f"- Command: `python benchmarks/reproduce/{record.claim}.py{_option(record.backend)}`",
         f"- Backend: {backend}; one thread of a shared {env['processor']} CPU",
-        f"- Versions: snnx {env['snnx']} ({env['commit']}), Python {env['python']}, "
+        f"- Versions: snnx {env['snnx']} ({_commits(record)}), Python {env['python']}, "
         f"NumPy {env['numpy']}",
     ]
     for data in data_sets(values.get("data", [])):
@@ -183,6 +185,14 @@ def provenance(record: Record) -> str:
     )
     lines.append(f"- Every number: `benchmarks/results/{record.path.name}`")
     return "\n".join(lines)
+
+
+def _commits(record: Record) -> str:
+    first = record.values["environment"]["commit"]
+    count = Counter(run.get("commit", first) for run in record.runs.values())
+    if set(count) == {first}:
+        return first
+    return ", ".join(f"{commit}: {n} run{'s' if n > 1 else ''}" for commit, n in count.items())
 
 
 def _option(backend: str) -> str:
