@@ -190,11 +190,14 @@ class Backend(Protocol):
         device: str | None = None,
         precision: str = "fp32",
         lean: bool | None = None,
+        kernels: str = "auto",
     ) -> Any:
         """Return a native module that holds the parameters by path and runs the program.
 
         lean True keeps least for the backward pass: norms, residuals and neurons are computed again
-        and spikes are kept as bits (`snnx.passes`); None leaves the choice to the backend.
+        and spikes are kept as bits (`snnx.passes`); None leaves the choice to the backend. kernels
+        is what runs the neurons: "auto", "generic" (interpreted lists) or "fused", kernels of the
+        backend's own or an error where it has none for this device and precision.
         """
         ...
 

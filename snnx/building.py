@@ -43,11 +43,13 @@ def build(
     device: str | None = None,
     precision: str = "fp32",
     lean: bool | None = None,
+    kernels: str = "auto",
 ) -> Any:
     """Return a native module (torch.nn.Module, mlx.nn.Module or the NumPy network) of the model.
 
     lean True trains in less memory: what norms and neurons compute is computed again in the
-    backward pass, and spikes are kept as bits. None leaves that to the backend.
+    backward pass, and spikes are kept as bits. None leaves that to the backend. kernels is what
+    runs the neurons: "generic", "fused" (kernels, or an error where there are none) or "auto".
 
     Raises: TypeError, ValueError, ShapeError for a model that does not fit together, with the place
     in the tree; BackendError for a backend, device or precision that is not to be had.
@@ -55,4 +57,5 @@ def build(
     program = flatten(model)
     chosen = load_backend(backend)
     values = initial_parameters(program, seed)
-    return chosen.build(program, values, device=device, precision=precision, lean=lean)
+    form = {"precision": precision, "lean": lean, "kernels": kernels}
+    return chosen.build(program, values, device=device, **form)

@@ -20,6 +20,7 @@ from snnx.program import Program
 from snnx.world import World
 from snnx_mlx import ranks
 from snnx_mlx.arrays import DTYPES, to_mlx, to_numpy
+from snnx_mlx.kernels.implementation import Choice
 from snnx_mlx.net import Net
 from snnx_mlx.ops import RULES
 from snnx_mlx.session import MlxSession
@@ -148,17 +149,22 @@ class MlxBackend:
         device: str | None = None,
         precision: str = "fp32",
         lean: bool | None = None,
+        kernels: Choice = "auto",
     ) -> Net:
         """Return the network as an mlx.nn.Module, its precision proved on the device.
 
-        lean None is True on devices other than the CPU, whose time it would cost.
+        lean None is True on devices other than the CPU, whose time it would cost. kernels: what
+        runs the neurons, see `snnx_mlx.kernels.implementation`.
         """
         if precision not in self.precisions:
             raise BackendError(f"mlx: precision is one of {self.precisions}, not {precision!r}")
         place = find_device(device)
         require_precision(precision, place)
         chosen = place.type != mx.cpu if lean is None else lean
-        return Net(program, parameters, place, precision, chosen)
+        net = Net(program, parameters, place, precision, chosen, kernels)
+        if kernels not in ("auto", "generic"):
+            net.implementations()  # raises here, and not deep in a step, where there are none
+        return net
 
     def footprint(
         self,

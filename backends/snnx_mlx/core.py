@@ -61,6 +61,7 @@ def run(
     values: mx.array | None = None,
     precision: str = "fp32",
     lean: bool = False,
+    kernels: str = "auto",
     taps: Collection[str] = (),
     share: Share | None = None,
     recompute: int | None = None,
@@ -72,8 +73,9 @@ def run(
     uint32, are the samples' positions in their data set. Under precision "bf16" convolutions,
     linear maps and the activations after them are bfloat16; all else is float32. `taps` are edges
     to return. `lean` chooses the form that keeps least for the backward pass: norm, residual and
-    neuron as one step that is computed again, and spikes as bits. Norms of a
-    `share` are those of the whole batch. `recompute` is that of `snnx.recompute`.
+    neuron as one step that is computed again, and spikes as bits; `kernels` is what runs neurons
+    (`snnx_mlx.kernels.implementation`). Norms of a `share` are those of the
+    whole batch. `recompute` is that of `snnx.recompute`.
     """
     if lean:
         program = lean_form(program, how, {*taps, *(() if at is None else (at,))})
@@ -96,6 +98,8 @@ def run(
             for (name, _), array in zip(step.states, before.get(step.path, ()), strict=False):
                 inputs[f"state.{name}"] = array
             attributes = op_attributes(step, how, inputs["x" if "x" in inputs else "a"].shape[0])
+            if "neuron" in attributes:
+                attributes["implementation"] = kernels
             if step.op in NORMS and share is not None:
                 attributes["share"] = share
             purpose = draw_purpose(step, how)

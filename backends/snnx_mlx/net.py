@@ -19,7 +19,7 @@ from snnx.passes import lean_form
 from snnx.program import Program
 from snnx_mlx import core
 from snnx_mlx.arrays import to_mlx, to_words
-from snnx_mlx.kernels.implementation import KERNELS, implementation
+from snnx_mlx.kernels.implementation import KERNELS, Choice, implementation
 from snnx_mlx.updates import project as project_rule
 
 
@@ -59,8 +59,10 @@ class Net(nn.Module):
         device: mx.Device,
         precision: str,
         lean: bool = False,
+        kernels: Choice = "auto",
     ) -> None:
         super().__init__()
+        self.kernels: Choice = kernels
         self.program, self.device, self.precision, self.lean = program, device, precision, lean
         with mx.stream(device):
             values = {k: to_mlx(v) for k, v in parameters.items()}
@@ -75,7 +77,8 @@ class Net(nn.Module):
         program = lean_form(self.program, how) if self.lean else self.program
         data, found = mx.bfloat16 if self.precision == "bf16" else mx.float32, {}
         for step in program.spiking:
-            chosen = implementation(step.attributes, data, math.prod(step.shape))
+            asked = {**step.attributes, "implementation": self.kernels}
+            chosen = implementation(asked, data, math.prod(step.shape))
             why = f"generic (no {step.op} kernel)"
             if step.op in KERNELS:
                 why = f"{chosen.name} ({chosen.reason})"
@@ -161,6 +164,7 @@ class Net(nn.Module):
                 Run(mode, total),
                 precision=self.precision,
                 lean=self.lean,
+                kernels=self.kernels,
             )
             if self.training:
                 self.assign({}, out.statistics)

@@ -41,7 +41,8 @@ class TrainStep:
     ) -> None:
         self.chunk, self.ranks, self.sync_norm = chunk, ranks, sync_norm
         self.recompute = recompute
-        self.program, self.precision, self.lean = net.program, net.precision, net.lean
+        self.program = net.program
+        self.form = {"precision": net.precision, "lean": net.lean, "kernels": net.kernels}
         self.objective, self.optim = objective, optim
         self.known = dial_values(net.program, optim)
         self.dials = DialBuffer(self.known)
@@ -54,7 +55,7 @@ class TrainStep:
         if how.copies > 1:
             x = mx.tile(x, (1, how.copies, *[1] * (x.ndim - 2)))
         state, dials, index = more.pop("state", None), more.pop("dials"), batch["index"]
-        more |= {"precision": self.precision, "lean": self.lean}
+        more |= self.form
         return core.run(self.program, parameters, statistics, x, state, dials, index, how, **more)
 
     def losses(self, batch: Tree, y: mx.array) -> mx.array:

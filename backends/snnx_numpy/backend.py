@@ -71,10 +71,13 @@ class NumpyBackend:
         device: str | None = None,
         precision: str = "fp32",
         lean: bool | None = None,
+        kernels: str = "auto",
     ) -> Net:
-        """Return the network; "fp64" is the oracle. It keeps everything, so lean is refused."""
+        """Return the network; "fp64" is the oracle. Neither lean nor fused kernels are here."""
         if lean:
             raise BackendError("the numpy backend keeps all that it computes; give lean=False")
+        if kernels not in ("auto", "generic"):
+            raise BackendError(f"the numpy backend has no kernels {kernels!r}; give 'generic'")
         if device not in (None, "cpu"):
             raise BackendError(f"the numpy backend runs on cpu, not {device!r}")
         if precision not in self.precisions:

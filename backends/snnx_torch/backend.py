@@ -148,7 +148,10 @@ class TorchBackend:
         where = device_of(device)
         dtype, low = set_precision(precision, where)
         chosen = where.type != "cpu" if lean is None else lean
-        return Net(program, parameters, where, dtype, low, chosen, kernels)
+        net = Net(program, parameters, where, dtype, low, chosen, kernels)
+        if kernels not in ("auto", "generic"):
+            net.implementations()  # raises here, and not deep in a step, where there are none
+        return net
 
     def footprint(
         self,

@@ -123,7 +123,7 @@ def disagreement(plan: Plan, backend: Backend, batch: Batch) -> float:
     dials = {**dial_values(program, plan.optim), "seed": plan.seed, "step": 0, "epoch": 0}
     mode = train_mode(program)
     oracle = _session(
-        replace(plan, precision="fp64", device=None, compile=False, lean=False),
+        replace(plan, precision="fp64", device=None, compile=False, lean=False, kernels="auto"),
         load_backend("numpy"),
     )
     paths = [step.path for step in program.spiking]
@@ -142,8 +142,7 @@ def disagreement(plan: Plan, backend: Backend, batch: Batch) -> float:
 def _session(plan: Plan, backend: Backend) -> Session:
     program = plan.program()
     values = initial_parameters(program, plan.seed)
-    options = {"device": plan.device, "precision": plan.precision, "lean": plan.lean}
-    net = backend.build(program, values, **options)
+    net = backend.build(program, values, **plan.build_options())
     more = {"steps": plan.steps, "compile": plan.compile, "deterministic": plan.deterministic}
     return backend.session(net, plan.objective, plan.optim, **more)
 

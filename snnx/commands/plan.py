@@ -59,8 +59,8 @@ def plan(request: Request, screen: Screen) -> None:
     samples = max(min(chosen.batch_size, 64), 2)
     kept = {path: size / samples for path, size in found.kept.items()}
     _table(program, kept, screen)
-    options = {"precision": chosen.precision, "device": chosen.device, "lean": chosen.lean}
-    net = backend.build(program, initial_parameters(program, chosen.seed), **options)
+    values = initial_parameters(program, chosen.seed)
+    net = backend.build(program, values, **chosen.build_options())
     screen.line(f"here its neurons run by   {runs_by(net.implementations())}")
     peak = fit.peak(chosen.batch_size)
     values = {

@@ -52,6 +52,7 @@ RESUMABLE = {
     "micro_batches",
     "compile",
     "lean",
+    "kernels",
     "deterministic",
     "data.name",
     "data.workers",
@@ -223,11 +224,14 @@ def _resolved(request: Request, folder: RunDir | None, before: Checkpoint | None
             f"{folder.path}: was made by snnx.fit, not by a recipe; go on there: snnx.fit(..., "
             f"resume={str(folder.path)!r})"
         )
-    # a limit of steps is one of the old call; device, compile and lean are those of the old backend
+    # a limit of steps is one of the old call; device and form are those of the old backend
     old = {k: v for k, v in old.items() if k != "max_steps" and v is not None}
     moved = any("backend" in values for values, _ in changes)
     base: Layer = (without_none(old), f"run {folder.path}")
-    reset: Layer = ({"device": "auto", "compile": "auto", "lean": "auto"}, "other backend")
+    reset: Layer = (
+        dict.fromkeys(("device", "compile", "lean", "kernels"), "auto"),
+        "other backend",
+    )
     resolved = resolve([base, *([reset] if moved else []), *changes])
     changed = changed_keys(resolve([base]).values, resolved.values)
     refused = [k for k in changed if k not in RESUMABLE]

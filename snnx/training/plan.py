@@ -63,7 +63,8 @@ class Plan:
     value. With `stages`, steps and epochs are the last stage's T and the sum of their epochs, and
     schedules are theirs. `chunk` trains and evaluates T in chunks of that many steps
     (`snnx.chunks`), `recompute` trades time for memory (`snnx.recompute`). device, compile and lean
-    None leave the choice to the backend. A checkpoint is written after every epoch, and within one
+    None leave the choice to the backend, as kernels "auto" does (`snnx.build`). A checkpoint is
+    written after every epoch, and within one
     every `checkpoint_steps` optimiser steps. `config` is kept in checkpoints. batch_size counts the
     samples of all processes and of all `micro_batches`, whose gradients are added up; `sync_norm`
     is that of `Backend.session`. model and optim are what the methods made of them
@@ -87,6 +88,7 @@ class Plan:
     precision: str = "fp32"
     compile: bool | None = None
     lean: bool | None = None
+    kernels: str = "auto"
     deterministic: bool = False
     micro_batches: int = 1
     sync_norm: bool = True
@@ -132,6 +134,11 @@ class Plan:
         self.optim.check(program)
         check_chunk(program, self.chunk)
         return program
+
+    def build_options(self) -> dict[str, Any]:
+        """Return device, precision and form of the network, as `Backend.build` takes them."""
+        options = ("device", "precision", "lean", "kernels")
+        return {name: getattr(self, name) for name in options}
 
     def ops(self) -> frozenset[str]:
         """Return the ops by which the run computes, in all its stages."""

@@ -128,8 +128,7 @@ def open_session(plan: Plan, program: Program, world: World = ALONE) -> tuple[Ba
     """Return the backend and a session of the plan with its initial weights, one of a world's."""
     backend = load_backend(plan.backend)
     values = initial_parameters(program, plan.seed)
-    options = {"device": plan.device, "precision": plan.precision, "lean": plan.lean}
-    net = backend.build(program, values, **options)
+    net = backend.build(program, values, **plan.build_options())
     session = backend.session(
         net,
         plan.objective,

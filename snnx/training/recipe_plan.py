@@ -58,6 +58,7 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             precision=values["precision"],
             compile=None if values["compile"] == "auto" else values["compile"],
             lean=None if values["lean"] == "auto" else values["lean"],
+            kernels=values["kernels"],
             deterministic=values["deterministic"],
             chunk=values.get("chunk"),
             micro_batches=values["micro_batches"],

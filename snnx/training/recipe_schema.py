@@ -248,6 +248,7 @@ _KEYS: dict[str, Any] = {
     "precision": (Literal["fp32", "tf32", "bf16", "fp16", "fp64"], "fp32"),
     "compile": (bool | Literal["auto"], "auto"),
     "lean": (bool | Literal["auto"], "auto"),
+    "kernels": (Literal["auto", "generic", "fused"], "auto"),
     "deterministic": (bool, False),
     **{kind: (_choice(kind), ...) for kind in TABLES},
 }

@@ -12,7 +12,8 @@ from snnx.emit.layout import LIMIT
 from snnx_mlx.kernels import launch
 
 Name = Literal["generic", "metal", "cuda"]
-CHOICES = ("auto", "generic", "fused")
+Choice = Literal["auto", "generic", "fused"]
+CHOICES: tuple[Choice, ...] = ("auto", "generic", "fused")
 KERNELS = ("neuron", "norm_neuron")  # ops that have kernels
 DATA = (mx.float32, mx.bfloat16, mx.float16)
 
@@ -37,7 +38,7 @@ def implementation(
     """
     asked = attributes.get("implementation", "auto")
     if asked not in CHOICES:
-        raise ValueError(f"implementation: is one of {CHOICES}, not {asked!r}")
+        raise ValueError(f"kernels is one of {CHOICES}, not {asked!r}")
     if asked == "generic":
         return Implementation("generic", "asked for")
     target = launch.target()
@@ -51,5 +52,7 @@ def implementation(
     if target is not None and not missing:
         return Implementation(target, "asked for" if asked == "fused" else f"{dtype} on {target}")
     if asked == "fused":
-        raise ValueError(f"implementation: a kernel was asked for, but {missing}")
+        raise ValueError(
+            f"{asked} kernels were asked for, but {missing}; 'auto' and 'generic' do without"
+        )
     return Implementation("generic", missing)

@@ -13,8 +13,8 @@ from snnx.emit.layout import LIMIT
 from snnx_torch.kernels.host import compiler
 from snnx_torch.kernels.loading import available, interpreting
 
-Choice = Literal["auto", "generic", "triton", "cpp"]
-CHOICES: tuple[Choice, ...] = ("auto", "generic", "triton", "cpp")
+Choice = Literal["auto", "generic", "fused", "triton", "cpp"]
+CHOICES: tuple[Choice, ...] = ("auto", "generic", "fused", "triton", "cpp")
 KERNELS = ("neuron", "norm_neuron", "rate_neuron")  # ops that have kernels
 DATA = ("torch.float32", "torch.bfloat16", "torch.float16")
 
@@ -34,14 +34,15 @@ def implementation(
 
     The attribute "implementation" asks for one: "auto" (the default) takes Triton on CUDA wherever
     it can, "generic" the interpreted lists, "triton" the kernels or an error, "cpp" the shared
-    kernel body on the CPU, which g++ compiles when a step first meets it, or an error.
+    kernel body on the CPU, which g++ compiles when a step first meets it, or an error. "fused" is
+    "cpp" on the CPU and "triton" elsewhere.
 
     Raises: ValueError for an unknown choice, and where kernels are asked for and cannot be.
     """
     asked = attributes.get("implementation", "auto")
     name, reason = _decided(asked, device, str(dtype), neurons <= LIMIT)
     if name == "refused":
-        raise ValueError(f"implementation: {reason}")
+        raise ValueError(reason)
     return Implementation(name, reason)  # type: ignore[arg-type]
 
 
@@ -53,7 +54,7 @@ def fused(attributes: Mapping[str, Any], x: Tensor) -> str:
         few = True
     name, reason = _decided(asked, x.device.type, str(x.dtype), few)
     if name == "refused":
-        raise ValueError(f"implementation: {reason}")
+        raise ValueError(reason)
     return "" if name == "generic" else name
 
 
@@ -61,16 +62,21 @@ def fused(attributes: Mapping[str, Any], x: Tensor) -> str:
 def _decided(asked: str, device: str, dtype: str, few: bool) -> tuple[str, str]:
     """Return the implementation, or "refused", and the reason."""
     if asked not in CHOICES:
-        return "refused", f"is one of {CHOICES}, not {asked!r}"
+        return "refused", f"kernels is one of {CHOICES}, not {asked!r}"
     if asked == "generic":
         return "generic", "asked for"
     if asked == "auto" and device != "cuda":
         return "generic", f"on {device}; by itself it takes kernels on CUDA only"
+    if asked == "fused":
+        asked = "cpp" if device == "cpu" else "triton"
     missing = _missing(asked, device, dtype, few)
     if not missing:
         return ("triton", f"{dtype} on {device}") if asked == "auto" else (asked, "asked for")
     if asked != "auto":
-        return "refused", f"{asked} kernels were asked for, but {missing}"
+        return (
+            "refused",
+            f"{asked} kernels were asked for, but {missing}; 'auto' and 'generic' do without",
+        )
     return "generic", missing
 
 
