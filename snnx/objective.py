@@ -38,6 +38,10 @@ class SDT(Objective):
     op: ClassVar[str] = "sdt_loss"
     decay: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.decay <= 1:
+            raise ValueError(f"SDT: decay weights late steps and is in (0, 1], not {self.decay}")
+
 
 @dataclass(frozen=True, slots=True)
 class TET(Objective):
@@ -63,6 +67,13 @@ class RateMSE(Objective):
     op: ClassVar[str] = "rate_mse_loss"
     high: float = 1.0
     low: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.high > self.low:
+            raise ValueError(
+                f"RateMSE: high, of the labelled class, must be above low, not {self.high} and "
+                f"{self.low}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,11 @@ class Recurrent(Layer):
         )
 
 
+def _above_zero(place: str, name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{place}: {name} must be above 0, not {value}")
+
+
 @dataclass(frozen=True, slots=True)
 class DSR(Layer):
     """A spiking layer whose backward is the rate mapping of DSR instead of time.
@@ -92,6 +97,10 @@ class DSR(Layer):
             raise ValueError(f'DSR: the neuron resets by "subtract", not {self.neuron.reset!r}')
         if not isinstance(self.neuron.decay, int | float):
             raise TypeError("DSR: the decay is a constant; only the threshold is learned")
+        for name in ("dt", "tau"):
+            _above_zero("DSR", name, getattr(self, name))
+        if self.kappa is not None and not 0 <= self.kappa < math.inf:
+            raise ValueError(f"DSR: kappa must be at least 0, not {self.kappa}")
         k = 1.0 if self.kind == "if" else 1.0 / self.dt
         if self.neuron.emit != ("threshold", k):
             raise ValueError(f'DSR: the neuron emits ("threshold", {k}), not {self.neuron.emit!r}')
@@ -123,6 +132,8 @@ class DSR(Layer):
         low: float = 0.0005,
     ) -> DSR:
         """Return DSR's LIF layer: decay exp(-dt/tau), input gain 1 - decay, trained threshold."""
+        _above_zero("DSR.leaky", "dt", dt)
+        _above_zero("DSR.leaky", "tau", tau)
         learned = Learned(threshold, group="threshold", low=low)
         neuron = LIF(
             decay=math.exp(-dt / tau),

@@ -90,7 +90,7 @@ def test_a_learned_number_goes_through_toml_and_back(tmp_path: Path) -> None:
     [
         (["neuron.decay.inti=0.5"], "neuron.decay.inti (command line): unknown key; did you mean "),
         (['neuron.decay={init=0.5, transform="cube"}'], "neuron.decay.transform (command line): "),
-        (['neuron.decay={share="layer"}'], "neuron.decay.init (the recipe): Field required"),
+        (['neuron.decay={share="layer"}'], "neuron.decay.init (the recipe): is needed and has"),
         (["neuron.decay=true"], "neuron.decay (command line): Input should be a valid number"),
         (["optim.lr={init=0.5}"], "optim.lr (command line): Input should be a valid number"),
     ],

@@ -87,6 +87,19 @@ class DSRMethod(Method):
     weight_bits: int | None = None
     backward: Literal["released", "means", "cheap"] = "released"
 
+    def __post_init__(self) -> None:
+        for name in ("threshold", "low", "dt", "tau"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"method dsr: {name} must be above 0, not {value}")
+        if self.fire_fraction is not None and not 0 < self.fire_fraction <= 1:
+            raise ValueError(
+                f"method dsr: fire_fraction is a share of the threshold in (0, 1], not "
+                f"{self.fire_fraction}"
+            )
+        if self.kappa is not None and not 0 <= self.kappa < math.inf:
+            raise ValueError(f"method dsr: kappa must be at least 0, not {self.kappa}")
+
     def for_steps(self, steps: int) -> DSRMethod:
         """Return the method with the numbers of the paper's Table 5 where none are given."""
         if self.kind == "if" and self.dt is not None:

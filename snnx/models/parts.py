@@ -39,6 +39,8 @@ PLAIN_NORM = BatchNorm()
 
 def scaled(features: int, width: float) -> int:
     """Return the number of features at this width, rounded and at least 1."""
+    if features < 1:
+        raise ValueError(f"a layer needs at least 1 feature, not {features}")
     if not 0 < width <= 64:
         raise ValueError(f"width must be in (0, 64], not {width!r}; 1 is the paper's")
     return max(1, round(features * width))

@@ -17,11 +17,10 @@ def explained(error: ValidationError, raw: Mapping[str, Any], origins: Mapping[s
     """Return pydantic's findings as sentences with key, value, origin and the nearest key."""
     known = known_keys(raw)
     found = []
-    for item in error.errors():
-        loc = [str(part) for part in item["loc"]]
-        if len(loc) > 1 and loc[0] in TABLES and loc[1] in TABLES[loc[0]]:
-            del loc[1]  # which schema of the table pydantic chose
-        if len(loc) > 2 and loc[0] in LEARNING:
+    places = [_place(item["loc"]) for item in error.errors()]
+    learnable = {tuple(loc[:2]) for loc in places if "Learned" in loc}
+    for item, loc in zip(error.errors(), places, strict=True):
+        if len(loc) > 2 and loc[0] in LEARNING and tuple(loc[:2]) in learnable:
             # of a number or a table, what was given says which was meant
             if ("Learned" in loc) != isinstance(raw[loc[0]].get(loc[1]), Mapping):
                 continue
@@ -47,9 +46,19 @@ def explained(error: ValidationError, raw: Mapping[str, Any], origins: Mapping[s
                 f"{key} ({origin}): there is no {key} {wrong!r}; {hint}"
                 f"there are {', '.join(TABLES[loc[0]])}"
             )
+        elif item["type"] == "missing":
+            found.append(f"{key} ({origin}): is needed and has no default; give {key}=...")
         else:
             found.append(f"{key} ({origin}): {item['msg']}, got {item['input']!r}")
     return "; ".join(dict.fromkeys(found))
+
+
+def _place(loc: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of a finding, without which schema of a table pydantic chose."""
+    found = [str(part) for part in loc]
+    if len(found) > 1 and found[0] in TABLES and found[1] in TABLES[found[0]]:
+        del found[1]
+    return found
 
 
 def known_keys(raw: Mapping[str, Any]) -> list[str]:
