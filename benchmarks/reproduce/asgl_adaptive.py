@@ -12,8 +12,11 @@ from itertools import product
 from common import (
     Record,
     Values,
+    clear,
     command,
+    difference,
     mean_deviation,
+    mean_error,
     percent,
     picture,
     provenance,
@@ -138,10 +141,7 @@ def against(
 
 def judged(gains: list[float]) -> tuple[str, str]:
     """Return mean and standard error as text, and the verdict of more than two of them."""
-    middle, deviation = mean_deviation(gains)
-    error = deviation / len(gains) ** 0.5
-    text = f"{middle:+.2f}, standard error {error:.2f} ({len(gains)} pairs)"
-    return text, verdict(middle > 2 * error)
+    return difference(gains, "pairs"), verdict(clear(gains))
 
 
 def summary(record: Record) -> list[list[str]]:
@@ -149,18 +149,18 @@ def summary(record: Record) -> list[list[str]]:
     s, rows = record.settings, []
     for p in s["p"]:
         gains = [
-            gain
+            points
             for width in s["widths"]
-            for gain in against(record, (p, width, "learned"), (p, width, "fixed"))
+            for points in against(record, (p, width, "learned"), (p, width, "fixed"))
         ]
         paper = [PAPER[p, width][1] - PAPER[p, width][0] for width in s["widths"]]
         what = f"A learned width above a fixed one at p = {p:g}, mean of three widths, points"
         rows.append([what, f"{mean_deviation(paper)[0]:+.2f} (CIFAR-10)", *judged(gains)])
     high, low = s["p"]
     gains = [
-        gain
+        points
         for width, kind in product(s["widths"], KINDS)
-        for gain in against(record, (low, width, kind), (high, width, kind))
+        for points in against(record, (low, width, kind), (high, width, kind))
     ]
     paper = [PAPER[low, w][i] - PAPER[high, w][i] for w in s["widths"] for i in (0, 1)]
     what = f"p = {low:g} above p = {high:g}, mean of six cells, points"
@@ -172,14 +172,13 @@ def page(record: Record) -> str:
     s, rows = record.settings, []
     for p, width in product(s["p"], s["widths"]):
         fixed, learned = (cell(record, p, width, kind) for kind in KINDS)
-        gain = "{:+.2f} ± {:.2f}".format(
-            *mean_deviation(against(record, (p, width, "learned"), (p, width, "fixed")))
-        )
+        gains = against(record, (p, width, "learned"), (p, width, "fixed"))
+        apart = "{:+.2f} ± {:.2f}".format(*mean_error(gains))
         layers = zip(*(run["widths"] for run in learned), strict=True)
         ends = ", ".join(f"{mean_deviation(layer)[0]:.2f}" for layer in layers)
         accuracy = (percent([r["test_accuracy"] for r in runs], 2) for runs in (fixed, learned))
         paper = "{:.2f} / {:.2f}".format(*PAPER[p, width])
-        rows.append([f"{p:g}", f"{width:g}", *accuracy, gain, ends, paper])
+        rows.append([f"{p:g}", f"{width:g}", *accuracy, apart, ends, paper])
     head = ["p", "width", "fixed", "learned", "learned - fixed", "widths at the end, by layer"]
     head += ["paper, fixed / adaptive"]
     count = len(cell(record, s["p"][0], s["widths"][0], "fixed"))
@@ -194,12 +193,12 @@ adds something too.
 {verdicts(summary(record))}
 
 A pair of runs has the same seed, so the same initial weights and batches. A difference is called
-reproduced where its mean is above two standard errors.
+reproduced where its mean is above 0 by more than two standard errors.
 
 ## Accuracy
 
 Test accuracy in percent after the last epoch on the 10,000 test images of Fashion-MNIST, mean ±
-deviation over {count} seeds.
+deviation over {count} seeds; the difference has its standard error.
 
 {table([*head], rows)}
 

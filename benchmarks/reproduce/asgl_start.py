@@ -9,7 +9,7 @@ from itertools import product
 
 import asgl_width
 import numpy as np
-from asgl_width import network
+from _asgl_net import network
 from common import (
     Record,
     Values,

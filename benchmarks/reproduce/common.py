@@ -119,21 +119,49 @@ def data_sets(data: Values | list[Values]) -> list[Values]:
 def _environment(backend: str) -> Values:
     found = environment(load_backend(backend).describe())
     del found["command"]
-    source, git = Path(snnx.__file__).parent, shutil.which("git")
+    return {**found, "commit": _library_commit()}
+
+
+def _library_commit() -> str:
+    """Return the last commit that changed the library, "-dirty" after it if it has changed since.
+
+    A script's own commits are left out: its settings are in the record, and it may be landed later.
+    """
+    source, git = Path(snnx.__file__).parents[1], shutil.which("git")
     if git is None:
-        return {**found, "commit": "unknown"}
-    asked = subprocess.run(
-        [git, "-C", str(source), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {**found, "commit": asked.stdout.strip() or "not from a checkout"}
+        return "unknown"
+
+    def ask(*words: str) -> str:
+        asked = subprocess.run(
+            [git, "-C", str(source), *words, "--", "snnx", "backends"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return asked.stdout.strip()
+
+    commit = ask("log", "-1", "--format=%h")
+    if not commit:
+        return "not from a checkout"
+    return commit + ("-dirty" if ask("status", "--porcelain") else "")
 
 
 def mean_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and the sample standard deviation, 0 of a single value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def mean_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and its standard error."""
+    mean, deviation = mean_deviation(values)
+    return mean, deviation / len(values) ** 0.5
+
+
+def difference(values: Sequence[float], about: str = "", digits: int = 2) -> str:
+    """Return paired differences as "mean, standard error E (N ABOUT)"."""
+    mean, error = mean_error(values)
+    counted = f"{len(values)} {about}" if about else f"{len(values)} seeds"
+    return f"{mean:+.{digits}f}, standard error {error:.{digits}f} ({counted})"
 
 
 def percent(values: Sequence[float], digits: int = 1) -> str:
@@ -149,13 +177,33 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def verdicts(rows: Sequence[Sequence[str]]) -> str:
-    """Return the table of what was claimed, what came out, and whether that is the same."""
-    return table(("claim", "paper", "here", "verdict"), rows)
+    """Return the table of what was claimed, what came out, and whether that is the same.
+
+    A row of runs on another backend than torch names it in a fifth cell, which is left out here.
+    """
+    return table(("claim", "paper", "here", "verdict"), [row[:4] for row in rows])
 
 
 def verdict(holds: bool) -> str:
     """Return the word for a claim that holds here or does not."""
     return "reproduced" if holds else "**not reproduced**"
+
+
+def verdict_of_parts(held: int, parts: int) -> str:
+    """Return the verdict on a claim of several parts: "in part" where half or more hold."""
+    return "in part" if parts > held >= parts / 2 else verdict(held == parts)
+
+
+def verdict_of_likeness(gains: Sequence[float]) -> str:
+    """Return the verdict on a claim that two things are equal: is two errors' difference seen?"""
+    mean, error = mean_error(gains)
+    return "no difference seen" if abs(mean) <= 2 * error else "**a difference seen**"
+
+
+def clear(gains: Sequence[float]) -> bool:
+    """Tell whether the mean of paired differences is above 0 by more than two standard errors."""
+    mean, error = mean_error(gains)
+    return mean > 2 * error
 
 
 def reflow(text: str) -> str:

@@ -13,13 +13,16 @@ from common import (
     Record,
     Values,
     command,
+    difference,
     mean_deviation,
+    mean_error,
     percent,
     picture,
     provenance,
     reflow,
     table,
     verdict,
+    verdict_of_likeness,
     verdicts,
 )
 from tet import parts
@@ -127,8 +130,7 @@ def found_runs(record: Record, backward: str, steps: int) -> list[float]:
 
 def paired(a: list[float], b: list[float]) -> tuple[float, float]:
     """Return the mean of a - b and its standard error, pair by pair."""
-    mean, deviation = mean_deviation([x - y for x, y in zip(a, b, strict=True)])
-    return mean, deviation / len(a) ** 0.5
+    return mean_error([x - y for x, y in zip(a, b, strict=True)])
 
 
 def summary(record: Record) -> list[list[str]]:
@@ -149,13 +151,13 @@ def summary(record: Record) -> list[list[str]]:
         found, wanted = (
             [v for t in s["T"] for v in found_runs(record, b, t)] for b in (backward, "released")
         )
-        gap, error = paired(found, wanted)
+        gaps = [a - b for a, b in zip(found, wanted, strict=True)]
         rows.append(
             [
                 f"{what} trains to the released rule's accuracy, points over all T",
                 "not in the paper",
-                f"{gap:+.2f}, standard error {error:.2f} ({len(found)} pairs)",
-                "no difference seen" if abs(gap) <= 2 * error else verdict(False),
+                difference(gaps, "pairs"),
+                verdict_of_likeness(gaps),
             ]
         )
     return rows

@@ -6,8 +6,9 @@ python benchmarks/reproduce/index.py
 from __future__ import annotations
 
 import importlib
+import json
 
-from common import PAGES, Record, reflow, table
+from common import PAGES, RESULTS, Record, reflow, table
 
 CLAIMS = {  # script: the claim of the four papers it belongs to
     "dspike_fdg": "1 Dspike",
@@ -45,13 +46,28 @@ NOT_RUN = (
 )
 
 
+def dirty() -> str:
+    """Return which records were begun with changes that were not committed."""
+    found = []
+    for path in sorted(RESULTS.glob("reproduce-*.json")):
+        values = json.loads(path.read_text("utf-8"))
+        if values["environment"]["commit"].endswith("-dirty"):
+            found.append(path.stem.removeprefix("reproduce-"))
+    if not found:
+        return ""
+    names = ", ".join(found)
+    return f""" "-dirty" ({names}) means that the checkout had changes which were not committed;
+which ones is not recorded, so that there only the settings and the seeds are certain."""
+
+
 def page() -> str:
     """Return the summary."""
     rows = []
     for claim, label in CLAIMS.items():
         script = importlib.import_module(claim)
-        command = f"`python benchmarks/reproduce/{claim}.py`"
-        for what, paper, here, verdict in script.summary(Record(claim)):
+        for what, paper, here, verdict, *backend in script.summary(Record(claim)):
+            option = "" if backend in ([], ["torch"]) else f" --backend {backend[0]}"
+            command = f"`python benchmarks/reproduce/{claim}.py{option}`"
             rows.append([label, what, paper, here, verdict, command, f"[page]({claim}.md)"])
     head = ["", "claim", "paper", "here", "verdict", "command", ""]
     return reflow(
@@ -64,8 +80,24 @@ and networks differ.
 
 {table(head, rows)}
 
-"Not reproduced" means that the effect did not show in our small setting; each page gives the
-likely reason. It does not say that the paper is wrong.
+## How a verdict is made
+
+- A difference ("A above B"): reproduced where the mean of the differences, paired by seed (same
+  weights at the start, same batches), has the claimed sign and is above two standard errors.
+- A claim with a limit of its own ("at least 15 points", "within 0.5 point", "> 0.8"): reproduced
+  where the mean is within it.
+- A claim of several parts (every step, every T): reproduced where all hold, "in part" where half
+  or more do.
+- "In part" also: an effect that is clear but far smaller than the paper's, and a claim that holds
+  under one of several choices that were tried; the page says which.
+- A claim that two things are equal, which no run can prove: "no difference seen" where the mean is
+  below two standard errors, else "a difference seen".
+- "Measured": there is no claim to hold it to.
+
+With three seeds chance alone puts a mean above two standard errors one time in eleven, with five
+one in seventeen, with ten one in twenty-six; among so many rows some will be chance. "Not
+reproduced" means that the effect did not show in our small setting; each page gives the likely
+reason. It does not say that the paper is wrong.
 
 ## Not run yet
 
@@ -77,7 +109,11 @@ A script of `benchmarks/reproduce/` takes the runs that its record in `benchmark
 lacks, one by one, and then writes its page and figure here. It can be stopped at any time and
 goes on where it was. With `--page` it writes the page from the record alone; a test holds every
 page to its record. Accuracy is that of the last epoch, never the best one; ± is the sample
-standard deviation over seeds.
+standard deviation over seeds, and of a difference its standard error.
+
+The commit that a page names is the last one that had changed the library (`snnx/`, `backends/`)
+when its first run was taken; runs taken later at another one are counted beside it. Older records
+name the whole checkout's commit.{dirty()}
 
 MNIST: `snnx data get mnist`. Fashion-MNIST: `apt-get install dataset-fashion-mnist` on Debian or
 Ubuntu. The digits are embedded.
