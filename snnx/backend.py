@@ -136,6 +136,10 @@ class Session(Protocol):
         """Return what runs each spiking step of a training step, and why, by its path."""
         ...
 
+    def step_form(self) -> str:
+        """Return how a training step runs, for the header of a run: recorded, compiled, eager."""
+        ...
+
     def compilations(self) -> int:
         """Return how many graphs the step has been compiled into so far (0: not compiled)."""
         ...
@@ -237,9 +241,12 @@ class Backend(Protocol):
         chunk: int | None = None,
         sync_norm: bool = True,
         recompute: int | None = None,
+        graph: bool | None = None,
     ) -> Session:
         """Return a training session of the module; `compile` None lets the backend choose.
 
+        `graph` True records a step as a graph of the device and replays it, or BackendError where
+        the backend has none here; None does so where it is safe (`Session.step_form`).
         `Session.step` trains T in chunks of `chunk` steps (`snnx.chunks`); the first of `recompute`
         ranges of the program are computed again for the gradient (`snnx.recompute`).
         `group` are processes that train together (`World.group`). With `sync_norm` their batch

@@ -206,12 +206,18 @@ class MlxBackend:
         chunk: int | None = None,
         sync_norm: bool = True,
         recompute: int | None = None,
+        graph: bool | None = None,
     ) -> MlxSession:
         """Return a training session; every op used here is deterministic without being told.
 
         group: an mx.distributed.Group over which gradients are summed, and with sync_norm the
         statistics of batch norms.
         """
+        if graph:
+            raise BackendError(
+                'mlx: CUDA graphs are made by MLX itself; give graph = "auto", and compile=True '
+                "for a step in one piece"
+            )
         fixed = (net, objective, optim, steps, compile, chunk, group, sync_norm)
         return MlxSession(*fixed, recompute)
 

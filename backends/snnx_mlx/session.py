@@ -269,6 +269,10 @@ class MlxSession:
         """Return what runs each spiking step of a training step, and why, by its path."""
         return self.net.implementations()
 
+    def step_form(self) -> str:
+        """Return how a training step runs."""
+        return "compiled by MLX as one piece" if self.compiled else "not compiled, built anew"
+
     def compilations(self) -> int:
         """Return how many times the step was traced to be compiled."""
         return self.train_step.traces if self.compiled else 0

@@ -117,8 +117,11 @@ class NumpyBackend:
         chunk: int | None = None,
         sync_norm: bool = True,
         recompute: int | None = None,
+        graph: bool | None = None,
     ) -> NumpySession:
         """Return a training session; there is nothing to compile and nothing indeterminate."""
+        if graph:
+            raise BackendError('the numpy backend has no graphs; give graph = "auto"')
         if compile:
             raise BackendError("the numpy backend has nothing to compile")
         if group is not None:

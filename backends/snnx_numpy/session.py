@@ -296,6 +296,10 @@ class NumpySession:
         """Return what runs each spiking step of a training step, and why, by its path."""
         return self.net.implementations()
 
+    def step_form(self) -> str:
+        """Return how a training step runs."""
+        return "eager, because numpy has nothing else"
+
     def compilations(self) -> int:
         """Return 0: nothing is compiled."""
         return 0

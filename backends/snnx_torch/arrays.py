@@ -37,24 +37,27 @@ def to_tensor(array: Any, dtype: torch.dtype | None = None, device: Any = None) 
 
 def sent(array: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Start the copy of an array to the device, without waiting: floats in `dtype`, else int64."""
+    return waiting(array, dtype, device).to(device, non_blocking=True)
+
+
+def waiting(array: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the array on the host, in memory from which it is copied to the device."""
     array = np.asarray(array)
     whole = array.dtype.kind in "iub"
     array = array.astype(np.int64) if whole else array
     host = torch.from_numpy(np.require(array, requirements=("C", "W")))
     host = host if whole else host.to(dtype)
-    if device.type == "cuda":
-        host = host.pin_memory()
-    return host.to(device, non_blocking=True)
+    return host.pin_memory() if device.type == "cuda" else host
 
 
 def batch_in(
     batch: Mapping[str, Any], dtype: torch.dtype, device: torch.device
 ) -> dict[str, Tensor]:
-    """Start the copy of a batch's arrays to the device: a whole-numbered x, too, as floats."""
+    """Return a batch's arrays on the host, to be copied: a whole-numbered x, too, as floats."""
     x = batch["x"]
     arrays = {"x": x.astype(np.float64) if x.dtype.kind in "iub" else x}
     arrays |= {k: batch[k] for k in ("index", "y", "length") if k in batch}
-    return {k: sent(v, dtype, device) for k, v in arrays.items()}
+    return {k: waiting(v, dtype, device) for k, v in arrays.items()}
 
 
 def state_in(

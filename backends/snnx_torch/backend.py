@@ -198,17 +198,19 @@ class TorchBackend:
         chunk: int | None = None,
         sync_norm: bool = True,
         recompute: int | None = None,
+        graph: bool | None = None,
     ) -> TorchSession:
         """Return a training session.
 
         compile: True is torch.compile with its default, a name is one of its backends, None
         compiles on CUDA only. group: a torch.distributed process group over which gradients are
-        summed, and with sync_norm the statistics of batch norms.
+        summed, and with sync_norm the statistics of batch norms. graph: the step is recorded as a
+        CUDA graph and replayed (`snnx_torch.capture`); None where that is safe.
         """
         if compile is None:
             compile = net.device.type == "cuda"
         fixed = (net, objective, optim, steps, compile, deterministic, group, chunk, sync_norm)
-        return TorchSession(*fixed, recompute)
+        return TorchSession(*fixed, recompute, graph)
 
     def world(self, device: str | None = None) -> World:
         """Join the processes that torchrun started, each with a CUDA device of its own."""

@@ -18,14 +18,17 @@ from snnx.batch import check_counters
 
 def pack(values: Mapping[str, Any], names: tuple[str, ...], device: torch.device) -> Tensor:
     """Return the buffer, int32 [3 + len(names)], by one copy that the host does not wait for."""
+    return words_of(values, names, device).to(device, non_blocking=True)
+
+
+def words_of(values: Mapping[str, Any], names: tuple[str, ...], device: torch.device) -> Tensor:
+    """Return the buffer on the host, in memory from which it is copied to the device."""
     check_counters(values)
     words = np.empty(len(COUNTERS) + len(names), np.uint32)
     words[: len(COUNTERS)] = [values[name] for name in COUNTERS]
     words[len(COUNTERS) :] = np.array([values[n] for n in names], np.float32).view(np.uint32)
     host = torch.from_numpy(words.view(np.int32))
-    if device.type == "cuda":
-        host = host.pin_memory()
-    return host.to(device, non_blocking=True)
+    return host.pin_memory() if device.type == "cuda" else host
 
 
 def unpack(buffer: Tensor, names: tuple[str, ...], dtype: torch.dtype) -> dict[str, Tensor]:

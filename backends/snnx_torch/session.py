@@ -1,15 +1,15 @@
-"""Training: one function from old to new tensors, compiled if wanted, that never waits."""
+"""Training: the protocol's session, over the pure core and a step that never waits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from snnx.backend import Arrays, BackendError, Batch, Dials, Forward, Snapshot
+from snnx.backend import Arrays, Batch, Dials, Forward, Snapshot
 from snnx.batch import (
     check_batch,
     check_dials,
@@ -19,7 +19,7 @@ from snnx.batch import (
     check_snapshot,
     dial_values,
 )
-from snnx.chunks import check_chunk, spans
+from snnx.chunks import check_chunk
 from snnx.mode import EVAL, Mode, Run, train_mode
 from snnx.objective import Objective
 from snnx.optim import Optim
@@ -35,13 +35,15 @@ from snnx_torch.arrays import (
     state_out,
     to_numpy,
 )
-from snnx_torch.compiling import algorithms, compiled
-from snnx_torch.dials import pack, unpack
+from snnx_torch.capture import Capture, chosen
+from snnx_torch.compiling import algorithms
+from snnx_torch.dials import pack, unpack, words_of
 from snnx_torch.figures import Pending, figures
 from snnx_torch.net import Net
 from snnx_torch.ranks import Ranks, Share, share_of
 from snnx_torch.snapshots import exported, load_moments, load_weights
-from snnx_torch.update import Update, commit
+from snnx_torch.train_step import Inputs, TrainStep
+from snnx_torch.update import Update
 
 ENDS = (".spike", ".potential")
 
@@ -61,7 +63,10 @@ class TorchSession:
         chunk: int | None = None,
         sync_norm: bool = True,
         recompute: int | None = None,
+        graph: bool | None = None,
+        capture: Capture | None = None,
     ) -> None:
+        """`capture` stands for CUDA's where a step is to be recorded elsewhere."""
         optim.check(net.program)
         check_chunk(net.program, chunk)
         self.ranks = None if group is None else Ranks(group)
@@ -79,16 +84,28 @@ class TorchSession:
         self.update = Update(
             *(net.program, objective, optim, self.names, net.dtype, self.ranks, sync_norm), chunk
         )
-        self.deterministic, self.compile, self.recompute = deterministic, compile, recompute
-        self.graphs = 0
-        self._steps: dict[Any, Callable[..., Any]] = {}
+        self.deterministic = deterministic
+        if capture is None:
+            capture, self.why = chosen(net, graph, deterministic, group)
+        else:
+            self.why = ""
+        state = (self.parameters, self.moments, self.count)
+        self.train_step = TrainStep(
+            net, self.update, state, compile, recompute, capture, graph is True
+        )
 
     def _move(self, array: Any) -> Tensor:
         return sent(array, self.net.dtype, self.net.device)
 
-    def _batch(self, batch: Batch, steps: int | None) -> tuple[dict[str, Tensor], int]:
+    def _batch(
+        self, batch: Batch, steps: int | None, waits: bool = False
+    ) -> tuple[dict[str, Tensor], int]:
+        """Return the arrays, on the device or where they wait to be copied to it, and T."""
         x, total = check_batch(self.net.program, self.objective, batch, steps or self.steps)
-        return batch_in({**batch, "x": x}, self.net.dtype, self.net.device), total
+        found = batch_in({**batch, "x": x}, self.net.dtype, self.net.device)
+        if waits:
+            return found, total
+        return {k: v.to(self.net.device, non_blocking=True) for k, v in found.items()}, total
 
     def _buffer(self, dials: Mapping[str, Any]) -> Tensor:
         return pack(check_dials(self.known, dials), self.names, self.net.device)
@@ -108,51 +125,19 @@ class TorchSession:
         shares = tuple(share_of(self.ranks, part) for part in parts)
         net = self.net
         imposed = parameters_in(net.program, gradients or {}, net.dtype, net.device)
-        moved = [self._batch(part, None) for part in parts]
-        key = (mode or self.train, tuple(total for _, total in moved), shares)
-        if key not in self._steps:
-            self._steps[key] = self._made(*key)
-        before, buffer = (self.parameters, net.statistics(), self.moments), self._buffer(dials)
+        waits = self.train_step.capture is not None  # the graph has a place for them
+        moved = [self._batch(part, None, waits) for part in parts]
+        form = (mode or self.train, tuple(total for _, total in moved), shares)
+        words = words_of(check_dials(self.known, dials), self.names, net.device)
+        wish = torch.full((), float(vote), dtype=net.dtype, device=net.device)
         with algorithms(self.deterministic):
-            *after, count, report, losses = self._steps[key](
-                *before,
-                self.count,
-                [part for part, _ in moved],
-                buffer,
-                imposed,
-                torch.full((), float(vote), dtype=net.dtype, device=net.device),
-            )
-            commit(before, after)
-        self.count = count
+            given = Inputs([part for part, _ in moved], words, imposed, wish)
+            report, losses = self.train_step(form, given)
         samples = sum(
             len(part["index"]) if share is None else share.total
             for part, share in zip(parts, shares, strict=True)
         )
         return Pending(losses, report, int(dials.get("step", 0)), samples)
-
-    def _made(
-        self, mode: Mode, totals: tuple[int, ...], shares: tuple[Share | None, ...]
-    ) -> Callable[..., Any]:
-        """Return the step of micro-batches of these numbers of steps, compiled if wanted."""
-        pieces = sum(len(spans(total, self.update.chunk)) for total in totals)
-        if self.compile and self.recompute is not None and pieces > 1:
-            raise BackendError(
-                "torch: a compiled step computes ranges again for one part and one chunk only, and "
-                f"this one has {pieces}; give compile=False, or leave recompute out"
-            )
-        prepared = self.net.prepared(Run(mode, 1), recompute=self.recompute)
-        update = self.update
-
-        def step(*arrays: Any) -> Any:
-            return update(prepared, totals, shares, *arrays)
-
-        if not self.compile:
-            return step
-        name = "inductor" if self.compile is True else self.compile
-        return compiled(step, name, self._count_graph)
-
-    def _count_graph(self) -> None:
-        self.graphs += 1
 
     def read(self, pending: Pending) -> dict[str, float]:
         """Wait for the step; FloatingPointError where it was not finite."""
@@ -286,12 +271,16 @@ class TorchSession:
         load_weights(self.net, snapshot)
         if snapshot.moments:
             load_moments(self.net, self.moments, self.owners, snapshot)
-            self.count = torch.tensor(snapshot.count, device=self.net.device)
+            self.count.fill_(snapshot.count)
 
     def implementations(self) -> dict[str, str]:
         """Return what runs each spiking step of a training step, and why, by its path."""
         return self.net.implementations()
 
+    def step_form(self) -> str:
+        """Return how a training step runs: recorded and replayed, or eagerly and why."""
+        return self.train_step.described(self.why)
+
     def compilations(self) -> int:
         """Return how many graphs the step has been compiled into so far."""
-        return self.graphs
+        return self.train_step.compilations

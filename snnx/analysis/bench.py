@@ -123,7 +123,15 @@ def disagreement(plan: Plan, backend: Backend, batch: Batch) -> float:
     dials = {**dial_values(program, plan.optim), "seed": plan.seed, "step": 0, "epoch": 0}
     mode = train_mode(program)
     oracle = _session(
-        replace(plan, precision="fp64", device=None, compile=False, lean=False, kernels="auto"),
+        replace(
+            plan,
+            precision="fp64",
+            device=None,
+            compile=False,
+            graph=None,
+            lean=False,
+            kernels="auto",
+        ),
         load_backend("numpy"),
     )
     paths = [step.path for step in program.spiking]
@@ -143,7 +151,8 @@ def _session(plan: Plan, backend: Backend) -> Session:
     program = plan.program()
     values = initial_parameters(program, plan.seed)
     net = backend.build(program, values, **plan.build_options())
-    more = {"steps": plan.steps, "compile": plan.compile, "deterministic": plan.deterministic}
+    more = {"steps": plan.steps, "compile": plan.compile, "graph": plan.graph}
+    more["deterministic"] = plan.deterministic
     return backend.session(net, plan.objective, plan.optim, **more)
 
 

@@ -38,6 +38,7 @@ def facts(training: Training, out: str) -> dict[str, str]:
         f"{plan.epochs} epochs of {plan.batch_size}-sample batches{split}",
         "method": "; ".join(method.describe() for method in plan.methods),
         "backend": f"{plan.backend}   {versions}   {device}   {plan.precision}   seed {plan.seed}",
+        "step": training.session.step_form(),
         "neurons": runs_by(training.session.implementations()),
         **processes,
         "out": out,

@@ -51,6 +51,7 @@ RESUMABLE = {
     "precision",
     "micro_batches",
     "compile",
+    "graph",
     "lean",
     "kernels",
     "deterministic",
@@ -108,6 +109,7 @@ def train(request: Request, screen: Screen) -> None:
     try:
         folder.begin(values.toml(), rundir.environment(training.backend.describe()))
         _begin(screen, training, str(folder.path))
+        folder.log(f"{'step':<16} {training.session.step_form()}")
         for path, text in training.session.implementations().items():
             folder.log(f"{path:<16} {text}")
         if before is not None:
@@ -229,7 +231,7 @@ def _resolved(request: Request, folder: RunDir | None, before: Checkpoint | None
     moved = any("backend" in values for values, _ in changes)
     base: Layer = (without_none(old), f"run {folder.path}")
     reset: Layer = (
-        dict.fromkeys(("device", "compile", "lean", "kernels"), "auto"),
+        dict.fromkeys(("device", "compile", "graph", "lean", "kernels"), "auto"),
         "other backend",
     )
     resolved = resolve([base, *([reset] if moved else []), *changes])

@@ -62,13 +62,12 @@ class Plan:
     steps is T for static data. `schedule` sets every learning-rate dial of `optim` from its initial
     value. With `stages`, steps and epochs are the last stage's T and the sum of their epochs, and
     schedules are theirs. `chunk` trains and evaluates T in chunks of that many steps
-    (`snnx.chunks`), `recompute` trades time for memory (`snnx.recompute`). device, compile and lean
-    None leave the choice to the backend, as kernels "auto" does (`snnx.build`). A checkpoint is
-    written after every epoch, and within one
-    every `checkpoint_steps` optimiser steps. `config` is kept in checkpoints. batch_size counts the
-    samples of all processes and of all `micro_batches`, whose gradients are added up; `sync_norm`
-    is that of `Backend.session`. model and optim are what the methods made of them
-    (`snnx.methods.method`).
+    (`snnx.chunks`), `recompute` trades time for memory (`snnx.recompute`). device, compile, graph
+    and lean None leave the choice to the backend, as kernels "auto" does (`snnx.build`). A
+    checkpoint is written after every epoch, and within one every `checkpoint_steps` optimiser
+    steps. `config` is kept in checkpoints. batch_size counts the samples of all processes and of
+    all `micro_batches`, whose gradients are added up; `sync_norm` is that of `Backend.session`.
+    model and optim are what the methods made of them (`snnx.methods.method`).
     """
 
     model: Any
@@ -87,6 +86,7 @@ class Plan:
     device: str | None = None
     precision: str = "fp32"
     compile: bool | None = None
+    graph: bool | None = None
     lean: bool | None = None
     kernels: str = "auto"
     deterministic: bool = False

@@ -135,6 +135,7 @@ def open_session(plan: Plan, program: Program, world: World = ALONE) -> tuple[Ba
         plan.optim,
         steps=plan.steps,
         compile=plan.compile,
+        graph=plan.graph,
         deterministic=plan.deterministic,
         chunk=plan.chunk,
         group=world.group,

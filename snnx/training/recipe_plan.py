@@ -57,6 +57,7 @@ def make_plan(values: Mapping[str, Any], dataset: Source, model: Any = None) -> 
             device=None if values["device"] == "auto" else values["device"],
             precision=values["precision"],
             compile=None if values["compile"] == "auto" else values["compile"],
+            graph=None if values["graph"] == "auto" else values["graph"],
             lean=None if values["lean"] == "auto" else values["lean"],
             kernels=values["kernels"],
             deterministic=values["deterministic"],

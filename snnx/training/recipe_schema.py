@@ -247,6 +247,7 @@ _KEYS: dict[str, Any] = {
     "device": (str, "auto"),
     "precision": (Literal["fp32", "tf32", "bf16", "fp16", "fp64"], "fp32"),
     "compile": (bool | Literal["auto"], "auto"),
+    "graph": (bool | Literal["auto"], "auto"),
     "lean": (bool | Literal["auto"], "auto"),
     "kernels": (Literal["auto", "generic", "fused"], "auto"),
     "deterministic": (bool, False),
