@@ -100,6 +100,35 @@ class World:
 ALONE = World()
 
 
+def patience(rank: int, size: int | None = None) -> Patience:
+    """Return what ends this process where it waits longer than was asked for."""
+    return Patience(timeout(), f"rank {rank}" + ("" if size is None else f" of {size}"))
+
+
 def joined(rank: int, size: int, group: Any, collect: Callable[[np.ndarray], np.ndarray]) -> World:
-    """Return the world of processes that found each other, with the patience that was asked for."""
-    return World(rank, size, group, collect, Patience(timeout(), f"rank {rank} of {size}"))
+    """Return the world of processes that found each other, with the patience that was asked for.
+
+    Raises: RankLost where those that it found are not those of one launch.
+    """
+    world = World(rank, size, group, collect, patience(rank, size))
+    _check_one_launch(world)
+    return world
+
+
+def _check_one_launch(world: World) -> None:
+    """Raise RankLost where this process is linked to processes of another launch.
+
+    Two launches on the same ports may link their processes crosswise, and each then computes with
+    the other's numbers. Every process draws a token; in one launch all see the same row of them.
+    """
+    own = np.frombuffer(np.uint64(world.rank).tobytes() + os.urandom(24), np.uint64)
+    rows = world.gather(own)
+    ranks_seen = rows[:, 0].tolist()
+    digest = np.frombuffer(hashlib.sha256(rows.tobytes()).digest(), np.uint8)
+    seen = world.gather(digest)
+    if ranks_seen != list(range(world.size)) or (seen != digest).any():
+        raise RankLost(
+            f"rank {world.rank} of {world.size}: is linked to processes of another launch, which "
+            "uses the same ports; start again, each launch on ports of its own "
+            "(mlx.launch --starting-port N)"
+        )

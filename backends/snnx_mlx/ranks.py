@@ -21,7 +21,7 @@ import numpy as np
 
 from snnx.backend import BackendError, Batch
 from snnx.batch import check_share
-from snnx.world import ALONE, RankLost, World, joined, launched
+from snnx.world import ALONE, RankLost, World, joined, launched, patience
 from snnx_mlx.arrays import nested_sum
 
 
@@ -118,19 +118,43 @@ def world(device: mx.Device) -> World:
             f"start them with mlx.launch -n N -- snnx ..., or give -b {launch.backend}"
         )
     try:
-        group = mx.distributed.init(strict=True)
+        with patience(launch.rank).waiting("the beginning, where they find each other"):
+            group = mx.distributed.init(strict=True)
     except RuntimeError as error:
         raise BackendError(
             f"mlx: rank {launch.rank} did not find the other processes: {error}"
         ) from error
+    return joined(group.rank(), group.size(), group, HostGather(group, device))
 
-    def gather(array: np.ndarray) -> np.ndarray:
-        row = np.frombuffer(array.tobytes(), np.uint8)
-        with mx.stream(device), lost(launch.rank):
-            rows = np.array(mx.distributed.all_gather(mx.array(row)[None], group=group))
-        return np.frombuffer(rows.tobytes(), array.dtype).reshape(group.size(), *array.shape)
 
-    return joined(group.rank(), group.size(), group, gather)
+class HostGather:
+    """Gathers arrays of the host; `turn` counts how often.
+
+    A process that has lost another one is given bytes that nobody sent, and MLX may not say so. So
+    each row begins with its turn, its rank and its length, which are checked.
+    """
+
+    def __init__(self, group: Any, device: mx.Device) -> None:
+        self.group, self.device, self.turn = group, device, 0
+        self.rank, self.size = group.rank(), group.size()
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        """Return the arrays of all processes, [size, *shape]. Raises: RankLost."""
+        self.turn += 1
+        wanted = np.array([[self.turn, r, array.nbytes] for r in range(self.size)], np.uint32)
+        row = np.frombuffer(wanted[self.rank].tobytes() + array.tobytes(), np.uint8)
+        with mx.stream(self.device), lost(self.rank):
+            given = mx.distributed.all_gather(mx.array(row)[None], group=self.group)
+            rows = np.array(given).reshape(self.size, -1)
+        head = wanted[0].nbytes
+        heads = np.frombuffer(rows[:, :head].tobytes(), np.uint32).reshape(wanted.shape)
+        unlike = np.flatnonzero((heads != wanted).any(1)).tolist()
+        if unlike:
+            raise RankLost(
+                f"rank {self.rank}: another process of the run has died: in exchange {self.turn} "
+                f"nothing came of ranks {unlike}"
+            )
+        return np.frombuffer(rows[:, head:].tobytes(), array.dtype).reshape(-1, *array.shape)
 
 
 @contextmanager

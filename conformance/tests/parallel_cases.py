@@ -263,7 +263,9 @@ def everything(backend: Backend, world: World) -> Found:
     """Return all that several processes compute, by "case: array"."""
     found: Found = {}
     for name, compute in {**EXACT, **CLOSE, "agreement": agreement, "local": by_process}.items():
-        found |= {f"{name}: {k}": np.asarray(v) for k, v in compute(backend, world).items()}
+        with world.waiting(name):
+            found |= {f"{name}: {k}": np.asarray(v) for k, v in compute(backend, world).items()}
     for name, row in GRADIENTS.items():
-        found |= {f"{name}: {k}": v for k, v in gradients(backend, world, *row).items()}
+        with world.waiting(name):
+            found |= {f"{name}: {k}": v for k, v in gradients(backend, world, *row).items()}
     return found

@@ -21,8 +21,7 @@ PROCESSES = [
     ("torch", 2),
     ("mlx", 2),
     pytest.param(("torch", 4), marks=FOUR),
-    # MLX's ring with four processes is left out: a gather of the host was once given another
-    # collective's bytes there (docs/scaling.md); with two it has not been seen.
+    pytest.param(("mlx", 4), marks=FOUR),
 ]
 
 pytestmark = pytest.mark.slow

@@ -108,7 +108,13 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
     return last if last is not None else training.evaluate(pause)
 
 
+def _confirm(training: Training) -> None:
+    """Raise RankLost where a process has gone, whose part of the last sums may be missing."""
+    training.world.check_alike("the step", str(training.step))
+
+
 def _end(training: Training, watcher: Watcher, part: str = "") -> NoReturn:
+    _confirm(training)
     watcher.checkpoint(training.checkpoint())
     place = f"epoch {training.epoch + 1} after optimiser step {training.step}"
     raise Interrupted(f"stopped in {part}{place}")
@@ -191,6 +197,7 @@ def _epoch(training: Training, watcher: Watcher) -> bool:
         if stop:
             _end(training, watcher)
         if due:
+            _confirm(training)
             watcher.checkpoint(training.checkpoint())
         if _spent(training):
             break
