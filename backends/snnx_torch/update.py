@@ -14,6 +14,8 @@ from snnx.program import Program
 from snnx.scalars import Dial
 from snnx_torch.chunks import learnt
 from snnx_torch.dials import unpack
+from snnx_torch.flat import bunches, chosen, joined, parted
+from snnx_torch.flat import norm as norm_of
 from snnx_torch.ops import RULES
 from snnx_torch.ops import project as project_rule
 from snnx_torch.prepare import Prepared
@@ -42,14 +44,16 @@ class Update:
         self.loss, self.attributes = RULES[objective.op], objective.attributes
         self.readout = objective.readout
         self.clip, self.most = optim.clip_norm, optim.clip_value
-        self.plans = []
+        alike: dict[str, tuple[Any, Any, dict[str, int]]] = {}  # updated by the same numbers
         for p in program.parameters:
-            rule = optim.rule(p)
-            lr = rule.lr.name if isinstance(rule.lr, Dial) else None
-            constant = 0.0 if isinstance(rule.lr, Dial) else float(rule.lr)  # type: ignore[arg-type]
             bounds = (None, None) if p.learned is None else p.learned.raw_bounds
-            row = (p.path, RULES[rule.op], rule.attributes, rule.moments, rule.counts)
-            self.plans.append((*row, lr, constant, *bounds))
+            rule = optim.rule(p)
+            alike.setdefault(repr((rule, bounds)), (rule, bounds, {}))[2][p.path] = p.size
+        self.plans = [
+            (paths, rule, bounds)
+            for rule, bounds, sizes in alike.values()
+            for paths in bunches(sizes)
+        ]
 
     def losses(self, y: Tensor, batch: Tensors) -> Tensor:
         """Return per-sample losses [copies * N]."""
@@ -140,16 +144,16 @@ class Update:
                 )
             grads |= imposed
             mean = total / samples
-            norm = torch.stack([g.square().sum() for g in grads.values()]).sum().sqrt()
+            norm = norm_of(grads.values())
             finite = torch.isfinite(mean) & torch.isfinite(norm)
             old = {k: p.detach() for k, p in parameters.items()}
-            new, new_moments = self._updated(old, grads, moments, count + 1, norm, dials)
+            new, new_moments = self._updated(old, grads, moments, count + 1, norm, dials, finite)
             figures = [finite, norm, correct, mean, vote]
             report = torch.stack([figure.to(self.dtype) for figure in figures])
             return (
-                {k: torch.where(finite, v, old[k]) for k, v in new.items()},
-                {k: torch.where(finite, v, statistics[k]) for k, v in new_statistics.items()},
-                {k: torch.where(finite, v, moments[k]) for k, v in new_moments.items()},
+                new,
+                chosen(finite, new_statistics, statistics),
+                new_moments,
                 torch.where(finite, count + 1, count),
                 report,
                 losses,
@@ -196,26 +200,38 @@ class Update:
         count: Tensor,
         norm: Tensor,
         dials: Tensors,
+        finite: Tensor,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return parameters and moments after the rules, or as they were where not finite.
+
+        An update works on elements, so what one rule updates by the same numbers goes through it
+        as one row: the same bits in a few launches, not in a few for every tensor.
+        """
         scale = None if self.clip is None else (self.clip / (norm + 1e-6)).clamp(max=1.0)
         new: dict[str, Tensor] = {}
         new_moments: dict[str, Tensor] = {}
-        for path, rule, attributes, kept, counts, lr, constant, low, high in self.plans:
-            g = grads[path] if scale is None else grads[path] * scale
+        for paths, rule, (low, high) in self.plans:
+            g = joined([grads[path] for path in paths])
+            g = g if scale is None else g * scale
+            old = {"parameter": joined([parameters[path] for path in paths])}
+            for m in rule.moments:
+                old[m] = joined([moments[f"{path}.{m}"] for path in paths])
             inputs: dict[str, Any] = {
-                "parameter": parameters[path],
+                **old,
                 "gradient": g if self.most is None else g.clamp(-self.most, self.most),
-                "lr": constant if lr is None else dials[lr],
+                "lr": dials[rule.lr.name] if isinstance(rule.lr, Dial) else float(rule.lr),
             }
-            for m in kept:
-                inputs[m] = moments[f"{path}.{m}"]
-            if counts:
+            if rule.counts:
                 inputs["count"] = count.to(self.dtype)
-            out = rule(inputs, attributes)
-            bounds = {"low": low, "high": high}
-            new[path] = project_rule({"parameter": out["parameter"]}, bounds)["parameter"]
-            for m in kept:
-                new_moments[f"{path}.{m}"] = out[m]
+            out = RULES[rule.op](inputs, rule.attributes)
+            out |= project_rule({"parameter": out["parameter"]}, {"low": low, "high": high})
+            like = [parameters[path] for path in paths]
+            for name, row in old.items():
+                pieces = parted(torch.where(finite, out[name], row), like)
+                if name == "parameter":
+                    new |= zip(paths, pieces, strict=True)
+                else:
+                    new_moments |= zip((f"{path}.{name}" for path in paths), pieces, strict=True)
         return new, new_moments
 
 
