@@ -140,15 +140,29 @@ def _steps(text: str) -> tuple[int, ...]:
 @guarded
 def info(
     topic: Annotated[
-        str | None, typer.Argument(metavar="[TOPIC|RUN]", help="backends, recipes, models, data")
+        str | None,
+        typer.Argument(metavar="[TOPIC|RUN|MODEL]", help="backends, recipes, models, data"),
     ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="changes of the model, as width=0.25"),
+    ] = None,
+    backend: Backend = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--T", min=1, help="time steps of the bytes kept [4, or the run's]"),
+    ] = None,
+    shape: Annotated[str | None, typer.Option(help="of one sample, as 32,32,3")] = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="their number")] = None,
     as_json: Json = False,
     no_color: NoColor = False,
 ) -> None:
-    """Show what is installed, or what a run holds."""
+    """Show what is installed, what a run holds, or what a model's steps take and what runs them."""
     from snnx.commands import info as command
+    from snnx.commands.model_info import Request
 
-    command.info(topic, Screen(as_json=as_json, no_color=no_color))
+    wanted = Request(topic, words or (), steps, backend, shape, classes) if topic else None
+    command.info(wanted, Screen(as_json=as_json, no_color=no_color))
 
 
 @app.command()

@@ -127,7 +127,10 @@ def test_the_page_needs_nothing_else(four: list[Path]) -> None:
     assert not page.fetched
     assert len(page.ids) == len(set(page.ids))
     assert "url(http" not in text
-    assert all(title in text for title in ("Training loss", "Mean firing rate", "Dials", "Runs"))
+    titles = ("Training loss", "Mean firing rate", "What the methods did", "Runs")
+    assert all(title in text for title in titles)
+    assert "Width of the surrogate, mean" in text
+    assert "Learning rate" in text
     assert re.findall(r"snnx train seed=\d", text) == [f"snnx train seed={s}" for s in (0, 1, 2, 0)]
 
 

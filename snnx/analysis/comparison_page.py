@@ -40,9 +40,10 @@ CAPTIONS = {
         "with.",
     ),
     "dials": (
-        "Dials",
-        "What each run set or learned from epoch to epoch beside its weights; a number that "
-        "every layer has is shown as the mean over layers.",
+        "What the methods did",
+        "The numbers that each run set, learned or measured from epoch to epoch beside its "
+        "weights; one that every layer has is shown as the mean over layers. A run without a line "
+        "has no such number.",
     ),
 }
 FEW = 8  # settings that are read at a glance

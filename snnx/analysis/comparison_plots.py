@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from snnx.analysis import style
 from snnx.analysis.comparison import Group
+from snnx.analysis.method_plot import TITLES, is_rate
 from snnx.analysis.plots import WIDTH
 from snnx.analysis.rundata import RunData, flat, number
 from snnx.analysis.style import INK, PAPER, SERIES
@@ -24,6 +25,7 @@ Curve = Callable[[RunData], tuple[Floats, Floats]]
 DASHES = ("-", (0, (4, 1.6)), (0, (1.2, 1.4)))
 # the columns of a row that are no number of a method
 COMMON = ("epoch", "step", "T", "loss", "train_loss", "train_accuracy", "test_loss")
+MEAN = ", mean"  # of a number that every layer has
 COMMON += ("test_accuracy", "gradient_norm", "spikes_per_neuron_step", "seconds")
 
 
@@ -79,17 +81,31 @@ def _dials(groups: Sequence[Group]) -> Figure | None:
     curves = dial_curves([run for group in groups for run in group.runs])
     if not curves:
         return None
-    columns = min(3, len(curves))
+    columns = min(2, len(curves))  # of three the titles would not fit
     rows = -(-len(curves) // columns)
     figure = style.new_figure(WIDTH if columns > 1 else WIDTH / 2, 2.4 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, (name, curve) in zip(axes, curves.items(), strict=False):
+    # what a method did before the learning rates, which are the same in many runs
+    for ax, (name, curve) in zip(axes, sorted(curves.items(), key=_is_rate), strict=False):
         _overlay(ax, groups, curve, "{:.3g}", 1.0)
-        ax.set_title(name)
+        ax.set_title(_title(name))
         ax.set_xlabel("epoch")
     for ax in axes[len(curves) :]:
         ax.set_axis_off()
     return figure
+
+
+def _is_rate(item: tuple[str, Curve]) -> bool:
+    return is_rate(item[0])
+
+
+def _title(name: str) -> str:
+    """Return the title of a number's panel, as the page of a single run has it."""
+    if is_rate(name):
+        group = name.partition(".")[2]
+        return f"Learning rate of {group}" if group else "Learning rate"
+    own = name.removesuffix(MEAN)
+    return TITLES.get(own, own) + ("" if own == name else MEAN)
 
 
 def dial_curves(runs: Sequence[RunData]) -> dict[str, Curve]:
@@ -103,7 +119,7 @@ def dial_curves(runs: Sequence[RunData]) -> dict[str, Curve]:
             head, _, rest = key.partition(".")
             if key in COMMON or head in ("rates", "rate") or number(value) is None:
                 continue
-            name = rest if head in ("dials", "dial") else f"{head}, mean" if rest else head
+            name = rest if head in ("dials", "dial") else f"{head}{MEAN}" if rest else head
             columns.setdefault(name, {})[key] = None
     return {name: _mean_of(tuple(keys)) for name, keys in columns.items()}
 
@@ -145,6 +161,7 @@ def _overlay(ax: Axes, groups: Sequence[Group], curve: Curve, form: str, scale: 
         ax.plot(x, y, color=colour, linestyle=DASHES[dash], **line)
         last = form.format(y[finite[-1]]) if len(finite) else "not finite"
         ends.append((float(y[finite[-1]]) if len(finite) else 0.5, f"{group.key} {last}", colour))
+    style.room_for_constants(ax)
     style.horizontal_grid(ax)
     style.whole_ticks(ax.xaxis)
     style.span(ax, drawn)

@@ -97,11 +97,7 @@ def _panel(ax: Axes, lines: Sequence[Line]) -> None:
         if len(finite) and (few or i in (0, len(lines) - 1)):
             text = f"{name}: {finite[-1]:.3g}" if name else f"{finite[-1]:.3g}"
             ends.append((float(finite[-1]), text, colour if few or i else MUTED))
-    low, high = ax.get_ylim()
-    if high - low < 1e-6 * max(abs(low), abs(high)) or all(np.ptp(y) == 0 for _, _, y in lines):
-        middle = 0.5 * (low + high)  # a constant is no drama: give it room
-        room = 0.5 * abs(middle) or 0.5
-        ax.set_ylim(middle - room, middle + room)
+    style.room_for_constants(ax)
     style.horizontal_grid(ax)
     style.whole_ticks(ax.xaxis)
     style.span(ax, [x for _, x, _ in lines])

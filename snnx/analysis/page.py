@@ -185,6 +185,7 @@ def _model(run: RunData) -> str:
         )
     known = a["step_macs"][a["step_macs"] >= 0]
     total = f"{int(known.sum()):,}" + (" and more" if len(known) < len(rows) else "")
+    starred = " Where the input is spikes (*), each is an addition, made only when a spike comes."
     return (
         '<h2>Model</h2><div class="wide"><table><thead><tr><th>path</th><th>layer</th>'
         "<th>output per step</th><th class=n>parameters</th><th class=n>MACs per step</th>"
@@ -194,8 +195,7 @@ def _model(run: RunData) -> str:
         f"<td class=n>{int(a['step_parameters'].sum()):,}</td>"
         f"<td class=n>{total}</td></tr></tfoot></table></div>"
         '<p class="muted">MACs are the multiply-accumulates of a dense network of these shapes, '
-        "for one sample and one time step. Where the input is spikes (*), each is an addition, "
-        "made only when a spike comes.</p>"
+        f"for one sample and one time step.{starred if a['step_binary'].any() else ''}</p>"
     )
 
 

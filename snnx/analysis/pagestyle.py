@@ -23,7 +23,7 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .25rem; overflow-wrap: any
 h2 { font-size: 1.1rem; margin: 2.75rem 0 .75rem; padding-top: .75rem;
   border-top: 1px solid var(--line); }
 p { margin: .4rem 0; } .muted { color: var(--muted); } .warn { color: var(--warn); }
-.numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr));
+.numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr));
   gap: 1px; margin: 1.5rem 0 0; }
 .numbers div { padding: .7rem .85rem; box-shadow: 0 0 0 1px var(--line); }
 .numbers dt { color: var(--muted); font-size: .8rem; }

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -124,6 +126,17 @@ def span(ax: Axes, xs: Sequence[Any]) -> None:
         low, high = min(ends), max(ends)
         pad = min(0.5, 0.04 * (high - low)) or 0.5
         ax.set_xlim(low - pad, high + pad)
+
+
+def room_for_constants(ax: Axes) -> None:
+    """Widen the y axis where every line is constant: that is no drama."""
+    low, high = ax.get_ylim()
+    lines = [np.asarray(line.get_ydata(), np.float64) for line in ax.get_lines()]
+    flat = all(np.ptp(y[np.isfinite(y)]) == 0 for y in lines if np.isfinite(y).any())
+    if flat or high - low < 1e-6 * max(abs(low), abs(high)):
+        middle = 0.5 * (low + high)
+        room = 0.5 * abs(middle) or 0.5
+        ax.set_ylim(middle - room, middle + room)
 
 
 def horizontal_grid(ax: Axes) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import platform
+from difflib import get_close_matches
 from pathlib import Path
 
 from snnx import __version__, data
 from snnx import checkpoint as checkpoints
 from snnx.backend import BackendError, backend_names, installed, load_backend
 from snnx.checkpoint import spec_hash
+from snnx.commands.model_info import STEPS, Request, describe, is_model, model_info
 from snnx.commands.screen import Screen
 from snnx.models import MODELS
 from snnx.program import flatten
@@ -18,16 +20,19 @@ from snnx.training.rundir import DONE, FAILED, RunDir
 TOPICS = ("backends", "recipes", "models", "data")
 
 
-def info(topic: str | None, screen: Screen) -> None:
-    """Print one topic, a run, or everything that is installed."""
+def info(request: Request | None, screen: Screen) -> None:
+    """Print one topic, a run, a model, or everything that is installed."""
     shown = {"backends": _backends, "recipes": _recipes, "models": _models, "data": _data}
-    if topic in shown:
-        shown[topic](screen)
-        return
-    if topic is not None:
-        if topic != "latest" and not Path(topic).is_dir():
-            raise RecipeError(f"snnx info {topic}: expects {', '.join(TOPICS)} or a run's folder")
-        _run(RunDir.find(topic), screen)
+    if request is not None:
+        topic = request.name
+        if topic in shown:
+            shown[topic](screen)
+        elif topic == "latest" or Path(topic).is_dir():
+            _run(RunDir.find(topic), request, screen)
+        elif is_model(topic):
+            model_info(request, screen)
+        else:
+            raise RecipeError(_unknown(topic))
         return
     screen.line(f"snnx {__version__}   Python {platform.python_version()}   {platform.platform()}")
     screen.line(f"op table {spec_hash()[:12]}")
@@ -35,6 +40,15 @@ def info(topic: str | None, screen: Screen) -> None:
         screen.line()
         screen.line(name, "bold")
         shown[name](screen)
+
+
+def _unknown(topic: str) -> str:
+    if topic in recipe_names():
+        return f"snnx info {topic}: is a recipe; `snnx plan {topic}` tells its steps and its memory"
+    near = get_close_matches(topic, [*TOPICS, *MODELS], 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    wanted = f"{', '.join(TOPICS)}, a run's folder, a model of the zoo or its FILE.json"
+    return f"snnx info {topic}: expects {wanted}{hint}"
 
 
 def _backends(screen: Screen) -> None:
@@ -64,7 +78,7 @@ def _models(screen: Screen) -> None:
         screen.line(f"  {name:<26} {first}")
 
 
-def _run(folder: RunDir, screen: Screen) -> None:
+def _run(folder: RunDir, request: Request, screen: Screen) -> None:
     rows = folder.rows()
     ended = next((m for m in (DONE, FAILED) if (folder.path / m).exists()), "not ended")
     screen.line(f"{folder.path}   {ended}   {len(rows)} epochs")
@@ -74,17 +88,15 @@ def _run(folder: RunDir, screen: Screen) -> None:
     checkpoint = checkpoints.load(folder.path, screen.warn)
     program = flatten(checkpoint.model)
     screen.line(f"  checkpoint: epoch {checkpoint.epoch}, optimiser step {checkpoint.step}")
-    for step in program.steps:
-        own = sum(p.size for p in program.parameters if p.path in step.inputs.values())
-        shape = " x ".join(map(str, step.shape))
-        screen.line(f"  {step.path:<16} {step.layer:<16} {shape:<16} {own or ''}")
+    steps = request.steps or checkpoint.config.get("plan", {}).get("steps", STEPS)
+    found = describe(program, request.backend, steps, screen)
     screen.final(
         {
+            **found,
             "run": str(folder.path),
             "ended": ended,
             "epoch": checkpoint.epoch,
             "step": checkpoint.step,
-            "parameters": sum(p.size for p in program.parameters),
             "last": rows[-1] if rows else None,
         }
     )

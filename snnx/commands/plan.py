@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from snnx.analysis.memory import RESERVE, fitted, memory_of, readable
-from snnx.analysis.operations import operations
 from snnx.backend import Footprint, load_backend
 from snnx.building import initial_parameters
 from snnx.commands.header import runs_by
 from snnx.commands.screen import Screen
+from snnx.commands.steps import LEGEND, print_steps, step_table
 from snnx.data import Dataset
 from snnx.data.lazy import Source
-from snnx.program import Program
 from snnx.training.plan import Plan
 from snnx.training.recipe import RecipeError, override, read_recipe, resolve
 from snnx.training.recipe_data import open_data
@@ -58,7 +57,8 @@ def plan(request: Request, screen: Screen) -> None:
     fit, found = fitted(run, chosen.batch_size)
     samples = max(min(chosen.batch_size, 64), 2)
     kept = {path: size / samples for path, size in found.kept.items()}
-    _table(program, kept, screen)
+    print_steps(step_table(program, {"kept": kept}), screen)
+    screen.line(LEGEND)
     values = initial_parameters(program, chosen.seed)
     net = backend.build(program, values, **chosen.build_options())
     screen.line(f"here its neurons run by   {runs_by(net.implementations())}")
@@ -109,24 +109,3 @@ def _stand_in(shape: str, classes: int | None) -> Dataset:
         raise RecipeError("--shape needs --classes N too, since it stands for the data set")
     x, y = np.zeros((2, *sizes), np.float32), np.array([0, classes - 1])
     return Dataset(x, y, x, y, name="stand-in", label="synthetic")
-
-
-def _table(program: Program, kept: dict[str, float], screen: Screen) -> None:
-    head = ("step", "layer", "shape", "weights", "MACs", "kept")
-    rows = [
-        (
-            count.path,
-            count.layer,
-            " x ".join(map(str, count.shape)),
-            f"{count.parameters:,}" if count.parameters else "",
-            "?" if count.macs is None else f"{count.macs:,}" if count.macs else "",
-            readable(kept[count.path]) if count.path in kept else "",
-        )
-        for count in operations(program)
-    ]
-    wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    for row in (head, *rows):
-        left = (f"{word:<{size}}" for word, size in zip(row[:3], wide[:3], strict=True))
-        right = (f"{word:>{size}}" for word, size in zip(row[3:], wide[3:], strict=True))
-        screen.line("  ".join((*left, *right)).rstrip())
-    screen.line("MACs: of one time step; kept: bytes of one sample from forward to backward pass")

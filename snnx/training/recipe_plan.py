@@ -94,13 +94,13 @@ def _model(values: Mapping[str, Any], dataset: Source) -> Any:
     table = values["model"]
     if tag(table) == "FILE.json":
         return serial.load_file(table["name"])
-    surrogate = SURROGATES[values["surrogate"]["name"]](**_numbers(values["surrogate"]))
-    neuron = NEURONS[values["neuron"]["name"]](surrogate=surrogate, **_numbers(values["neuron"]))
+    surrogate = SURROGATES[values["surrogate"]["name"]](**numbers(values["surrogate"]))
+    neuron = NEURONS[values["neuron"]["name"]](surrogate=surrogate, **numbers(values["neuron"]))
     given = {"neuron": neuron, "input": dataset.features, "classes": dataset.classes}
-    return MODELS[table["name"]](**_numbers(table), **given)
+    return MODELS[table["name"]](**numbers(table), **given)
 
 
-def _numbers(table: Mapping[str, Any]) -> dict[str, Any]:
+def numbers(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table's options; one that is a table itself is a learned number."""
     options = _options(table)
     return {k: Learned(**v) if isinstance(v, Mapping) else v for k, v in options.items()}
