@@ -101,7 +101,7 @@ def contours(record: Record, shown: Shown) -> None:
     """Draw both losses around the weights of both trainings, of the first seed."""
     s = record.settings
     grid = s["span"] * np.linspace(-1.0, 1.0, s["points"])
-    with picture(record.claim, 8.4, 2.6) as figure:
+    with picture(record.claim, 8.4, 2.8) as figure:
         axes = figure.subplots(1, 4, sharey=True)
         for ax, (looked, of) in zip(axes, product(LOSSES, LOSSES), strict=True):
             both = [np.array(shown[name][0]["landscape"][looked]) for name in LOSSES]
@@ -110,7 +110,7 @@ def contours(record: Record, shown: Shown) -> None:
             losses = both[LOSSES.index(of)]
             lines = ax.contour(grid, grid, losses.T, levels[1:], colors=style.BLUE)
             lines.set_linewidth(0.8)
-            ax.clabel(lines, lines.levels[3::2], fmt="%.2g", fontsize=6.0)
+            ax.clabel(lines, lines.levels[3:8:2], fmt="%.2g", fontsize=6.5)
             ax.plot([0.0], [0.0], marker="+", color=style.ORANGE, markersize=8.0)
             ax.set_aspect("equal")
-            ax.set_title(f"{looked.upper()} loss, trained by {of.upper()}")
+            ax.set_title(f"{looked.upper()}'s loss,\ntrained by {of.upper()}")

@@ -170,7 +170,7 @@ def percent(values: Sequence[float], digits: int = 1) -> str:
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
@@ -220,6 +220,7 @@ def provenance(record: Record) -> str:
     env = values["environment"]
     seconds = sum(run["seconds"] for run in record.runs.values())
     backend = ", ".join(f"{k} {v}" for k, v in env["backend"].items())
+    spent = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
     lines = [
         f"- Command: `python benchmarks/reproduce/{record.claim}.py{_option(record.backend)}`",
         f"- Backend: {backend}; one thread of a shared {env['processor']} CPU",
@@ -228,9 +229,7 @@ def provenance(record: Record) -> str:
     ]
     for data in data_sets(values.get("data", [])):
         lines.append(f"- Data: {data['id']} ({data['label']}); {data['source']}")
-    lines.append(
-        f"- Runs: {len(record.runs)}, {seconds / 60:.0f} minutes by the clock, pauses counted"
-    )
+    lines.append(f"- Runs: {len(record.runs)}, {spent} by the clock, pauses counted")
     lines.append(f"- Every number: `benchmarks/results/{record.path.name}`")
     return "\n".join(lines)
 

@@ -262,12 +262,13 @@ def draw(record: Record) -> None:
                 ]
                 means, errors = zip(*spread, strict=True)
                 bars = errors if len(runs) > 1 else None
-                ax.errorbar(x, means, bars, fmt="o-", color=colour, label=f"eps {eps:g}")
+                at = [i + 0.08 * (column - 1) for i in x]  # beside each other, to be told apart
+                ax.errorbar(at, means, bars, fmt="o-", color=colour, label=f"eps {eps:g}")
             ax.set_xticks(x, [f"{e}:{i}" for e, i in places])
             horizontal_grid(ax)
             ax.set_title(kind)
             ax.set_xlabel("epoch : iteration")
-        axes[0].set_ylim(-0.4, 1.05)
+        axes[0].set_ylim(-0.75, 1.05)
         axes[0].set_ylabel("cosine with the FDG")
         axes[0].legend(frameon=False, fontsize=8.0, loc="lower left")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from snnx.analysis import style
 from snnx.training.rundir import RunDir
 
 WARM_UP = 120.0  # seconds before memory counts
@@ -96,20 +97,25 @@ def _thinned(memory: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 
 def plot(found: dict[str, Any], path: Path) -> None:
     """Draw memory over time, the faults as marks."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    for name, points in found["memory"].items():
-        t, size = np.array(points).T
-        style = {"steady": "-", "shaken": "."}[name]
-        axes.plot(t / 60, size, style, markersize=2, linewidth=1, label=f"{name} run")
-    low, high = axes.get_ylim()
+    looks = {"steady": ("-", style.BLUE), "shaken": (".", style.ORANGE)}
     kinds = sorted({row["fault"] for row in found["faults"]})
-    for i, kind in enumerate(kinds):
-        t = [row["at"] / 60 for row in found["faults"] if row["fault"] == kind]
-        axes.plot(t, [low + (0.02 + 0.03 * i) * (high - low)] * len(t), "|", label=kind)
-    axes.set_xlabel("minutes")
-    axes.set_ylabel("resident memory in MiB")
-    axes.legend(fontsize=7, ncols=2, loc="center right")
-    figure.savefig(path)
+    with style.styled():
+        figure = style.new_figure(8.0, 3.8)
+        memory, faults = figure.subplots(2, 1, sharex=True, height_ratios=(3.0, 1.2))
+        for name, points in found["memory"].items():
+            t, size = np.array(points).T
+            mark, colour = looks[name]
+            memory.plot(
+                t / 60, size, mark, color=colour, ms=2.5, linewidth=1.2, label=f"{name} run"
+            )
+        style.horizontal_grid(memory)
+        memory.set_ylabel("resident memory, MiB")
+        memory.legend(frameon=False, fontsize=8.0, loc="lower right", markerscale=2.0)
+        for i, kind in enumerate(kinds):
+            t = [row["at"] / 60 for row in found["faults"] if row["fault"] == kind]
+            faults.plot(t, [i] * len(t), "|", color=style.INK, ms=6.0)
+        faults.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+        faults.set_ylim(len(kinds) - 0.5, -0.5)
+        faults.set_ylabel("faults")
+        faults.set_xlabel("minutes")
+        path.write_bytes(style.save(figure, "svg"))
