@@ -96,7 +96,11 @@ def rule(neuron: Any, names: tuple[str, ...], how: str) -> Run:
 def spikingjelly() -> Run:
     """Return SpikingJelly's LIF of the same convention as "lif"."""
     import torch
-    from spikingjelly.activation_based import functional, neuron, surrogate
+    from spikingjelly.activation_based import (  # pyright: ignore[reportMissingImports]
+        functional,
+        neuron,
+        surrogate,
+    )
 
     layer = neuron.LIFNode(
         tau=2.0,
@@ -255,7 +259,7 @@ def measured(size: Size, dtype: str, steps: int, device: str) -> list[dict[str, 
 
 def main() -> int:
     """Measure, print, write JSON; the exit code is how many rows of ours were refused."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cpu", action="store_true", help="tiny, by Triton's interpreter")
     chosen = parser.parse_args()

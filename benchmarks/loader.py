@@ -115,7 +115,7 @@ def torch_epochs(data: Any, workers: int) -> Epochs:
 
 def grain_epochs(data: Any, workers: int) -> Epochs:
     """Batches of a MapDataset; one iterator over all epochs keeps its processes."""
-    import grain
+    import grain  # pyright: ignore[reportMissingImports]
 
     samples: Any = Samples(data)
     length = len(samples)

@@ -5,6 +5,7 @@ the shuffle of `snnx.random` with seed 0.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports]
@@ -16,7 +17,7 @@ TARGET = Path(__file__).parents[1] / "snnx" / "data" / "digits.npz"
 
 
 def main() -> None:
-    bunch = load_digits()
+    bunch: Any = load_digits()
     x = bunch.images.astype(np.uint8)
     y = bunch.target.astype(np.uint8)
 

@@ -87,7 +87,7 @@ def first_to_break(found: Estimate, assumed: dict[str, float]) -> str:
 
 def main() -> None:
     """Print the assumptions, and the estimate for 8 and 64 GPUs."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name, (value, source) in ASSUMED.items():
         text = source.replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=value, help=text)

@@ -170,7 +170,8 @@ def page(record: Record) -> str:
     for depth in [*s["shallower"], s["depth"]]:
         cells = [
             percent([run["test_accuracy"] for run in found(record, method, depth, width)])
-            for method, width in product(METHODS, s["shallower_widths"])
+            for method in METHODS
+            for width in s["shallower_widths"]
         ]
         shallow.append([depth, *cells])
     head = ["width", "SG", "ASGL", "ASGL's mean width at the last epoch"]

@@ -172,9 +172,8 @@ def page(record: Record) -> str:
         gaps = [paired(of[b], of["released"]) for b in BACKWARDS[1:]]
         cells = [percent([v / 100 for v in of[b]], 2) for b in BACKWARDS]
         accuracy.append([steps, *cells, *(f"{mean:+.2f} ± {error:.2f}" for mean, error in gaps)])
-    widest = max(
-        max(v) - min(v) for b, t in product(BACKWARDS, s["T"]) for v in [found_runs(record, b, t)]
-    )
+    cells = [found_runs(record, b, t) for t in s["T"] for b in BACKWARDS]
+    widest = max(max(v) - min(v) for v in cells)
     count, channels = len(found_runs(record, "means", 20)), ", ".join(map(str, s["channels"]))
     return reflow(
         f"""# DSR: accuracy against T, and three backwards

@@ -95,9 +95,10 @@ def take(record: Record, options: Values) -> None:
     """Measure every network, kind of neuron and T."""
     s, data = record.settings, load("fashion-mnist")
     record.note_data(data)
-    for name, kind, steps in product(NETWORKS, s["kinds"], s["T"]):
-        key = f"{name} {kind} T={steps}"
-        record.run(key, lambda a=(name, kind, steps): measured(s, data, *a))
+    cells: list[tuple[str, str, int]] = list(product(NETWORKS, s["kinds"], s["T"]))
+    for cell in cells:
+        key = "{} {} T={}".format(*cell)
+        record.run(key, lambda a=cell: measured(s, data, *a))
 
 
 def cost(record: Record, name: str, kind: str, backward: str, what: str) -> list[float]:
