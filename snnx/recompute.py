@@ -3,6 +3,9 @@
 Only the edges between ranges are kept, and what the range at hand keeps while its gradient is
 taken, for one more forward pass. A step is a function of its inputs, with draws named by counters
 and statistics returned rather than changed, so that the second time gives the first's bits.
+
+Several processes run the collectives of a range's norms again too: all in the order of the one
+program, and what they exchange is what they exchanged the first time.
 """
 
 from __future__ import annotations
@@ -16,18 +19,13 @@ if TYPE_CHECKING:
     from snnx.program import Step
 
 
-def check_recompute(recompute: int | None, processes: int = 1) -> None:
-    """Raise ValueError for what is no number of ranges, or for several processes."""
+def check_recompute(recompute: int | None) -> None:
+    """Raise ValueError for what is no number of ranges."""
     if recompute is None:
         return
     if not isinstance(recompute, int) or isinstance(recompute, bool) or recompute < 2:
         raise ValueError(
             f"recompute: a whole number of ranges >= 2, not {recompute!r}; the last one is kept"
-        )
-    if processes > 1:
-        raise ValueError(
-            f"recompute = {recompute}: {processes} processes would run the collectives of their "
-            "norms again, which is not supported; leave recompute out, or use micro_batches"
         )
 
 

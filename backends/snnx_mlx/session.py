@@ -52,7 +52,7 @@ class MlxSession:
         optim.check(net.program)
         check_chunk(net.program, chunk)
         self.ranks = None if group is None else Ranks(group)
-        check_recompute(recompute, 1 if self.ranks is None else self.ranks.size)
+        check_recompute(recompute)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.train_step = TrainStep(net, objective, optim, chunk, self.ranks, sync_norm, recompute)
         self.compiled = compiles(compile, net.device)

@@ -70,7 +70,7 @@ class TorchSession:
         optim.check(net.program)
         check_chunk(net.program, chunk)
         self.ranks = None if group is None else Ranks(group)
-        check_recompute(recompute, 1 if self.ranks is None else self.ranks.size)
+        check_recompute(recompute)
         self.net, self.objective, self.optim, self.steps = net, objective, optim, steps
         self.known = dial_values(net.program, optim)
         self.names = tuple(self.known)

@@ -136,6 +136,18 @@ def updates(backend: Backend, world: World, name: str, **form: Any) -> Found:
     }
 
 
+def again(backend: Backend, world: World) -> Found:
+    """Whether updates whose ranges are computed again have the bits of those that kept them."""
+    same = {}
+    for name, form in (("residual", {}), ("residual", {"lean": True}), ("conv", {"chunk": 2})):
+        kept = updates(backend, world, name, **form)
+        found = updates(backend, world, name, recompute=3, **form)
+        assert kept.keys() == found.keys()
+        equal = [np.array_equal(kept[k], v, equal_nan=True) for k, v in found.items()]
+        same[f"{name} {' '.join(form)}"] = np.array(equal)
+    return same
+
+
 def rounded(backend: Backend, world: World, index: int) -> Found:
     """Certified updates on a grid: weights, bit for bit the same in any number of processes."""
     net, rule = ROUNDED[index]
@@ -251,6 +263,7 @@ CLOSE: dict[str, Callable[[Backend, World], Found]] = {
     "lean residual": lambda b, w: updates(b, w, "residual", lean=True),
     "chunks conv": lambda b, w: updates(b, w, "conv", chunk=2),
 }
+OTHERS = {"agreement": agreement, "local": by_process, "again": again}
 GRADIENTS = {
     f"{'smooth' if smooth else 'imposed'} {name} {n}": (name, n, smooth)
     for name in NETS
@@ -262,7 +275,7 @@ GRADIENTS = {
 def everything(backend: Backend, world: World) -> Found:
     """Return all that several processes compute, by "case: array"."""
     found: Found = {}
-    for name, compute in {**EXACT, **CLOSE, "agreement": agreement, "local": by_process}.items():
+    for name, compute in {**EXACT, **CLOSE, **OTHERS}.items():
         with world.waiting(name):
             found |= {f"{name}: {k}": np.asarray(v) for k, v in compute(backend, world).items()}
     for name, row in GRADIENTS.items():

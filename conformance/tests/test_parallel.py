@@ -93,6 +93,13 @@ class TestTogether:
         assert found["count"] == 0
         assert found["votes"] == 1
 
+    def test_ranges_that_are_computed_again_change_no_bit(self, together: Any) -> None:
+        found = of(together[1], "again")
+        assert len(found) == 3
+        for name, same in found.items():
+            assert same.size > 10
+            assert same.all(), name
+
     def test_the_native_module_works_in_torchs_own_data_parallel(self, together: Any) -> None:
         backend, found = together
         if backend == "torch":
