@@ -1,7 +1,11 @@
-"""`snnx eval`: a trained network on a split, at one or more numbers of time steps."""
+"""`snnx eval`: a trained network on a split, at one or more numbers of time steps.
+
+Processes that a launcher started share the batches out, and rank 0 prints and writes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -11,9 +15,10 @@ from typing import Any
 
 from snnx import checkpoint as checkpoints
 from snnx import serial
-from snnx.backend import default_backend
+from snnx.backend import default_backend, load_backend
 from snnx.checkpoint import Checkpoint, CheckpointError, spec_hash
 from snnx.commands.screen import Screen
+from snnx.data.lazy import Source
 from snnx.program import flatten
 from snnx.training import loop
 from snnx.training.evaluate import evaluate
@@ -22,6 +27,7 @@ from snnx.training.recipe import RecipeError
 from snnx.training.recipe_data import open_data
 from snnx.training.recipe_plan import check_data
 from snnx.training.rundir import RunDir, environment
+from snnx.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,8 @@ def run(request: Request, screen: Screen) -> None:
     """Evaluate what the request names and print a line for each T."""
     if request.split not in ("train", "test"):
         raise RecipeError(f"--split is train or test, not {request.split!r}")
-    folder = RunDir.find(request.run)
-    checkpoint = checkpoints.load(folder.path, screen.warn)
+    folder, follows = RunDir.find(request.run), screen.follows()
+    checkpoint = checkpoints.load(folder.path, screen.line if follows else screen.warn)
     plan = plan_of(checkpoint, request)
     table = data_table(checkpoint.config.get("recipe", {}).get("data"), request.data)
     if table is None:
@@ -54,11 +60,14 @@ def run(request: Request, screen: Screen) -> None:
     check_data(program, dataset)
     if dataset.layout == "TNF" and request.steps:
         raise RecipeError(f"--T: {dataset.name!r} are sequences, which have their own T")
+    world = load_backend(plan.backend).world(plan.device)
     backend, session = loop.open_session(plan, program)
     loop.load_snapshot(session, checkpoint.snapshot)
+    _check_alike(world, checkpoint, dataset, request)
     screen.line(
         f"{folder.path}  step {checkpoint.step}  on {dataset.name} {request.split} "
         f"({dataset.label})  {plan.backend}"
+        + (f"  {world.size} processes" if world.size > 1 else "")
     )
     rows: list[dict[str, Any]] = []
     for steps in request.steps or (plan.steps,):
@@ -72,6 +81,7 @@ def run(request: Request, screen: Screen) -> None:
             batch_size=plan.batch_size,
             steps=steps,
             dials={**checkpoint.dials, "seed": checkpoint.seed, "epoch": checkpoint.epoch},
+            world=world,
         )
         rate = "" if found.rate is None else f"  {found.rate:.3f} spikes/neuron-step"
         screen.line(
@@ -98,13 +108,30 @@ def run(request: Request, screen: Screen) -> None:
         "data": {"id": dataset.id, "hash": dataset.hash, "label": dataset.label},
         "results": rows,
         "backend": backend.name,
+        "processes": world.size,
         "precision": plan.precision,
         "spec_hash": spec_hash(),
         "environment": environment(backend.describe()),
     }
-    if request.out is not None:
+    if request.out is not None and not follows:
         request.out.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     screen.final(values)
+
+
+def _check_alike(world: World, checkpoint: Checkpoint, dataset: Source, request: Request) -> None:
+    """Raise RankLost where the processes do not evaluate the same."""
+    digest = hashlib.sha256()
+    for arrays in (checkpoint.snapshot.parameters, checkpoint.snapshot.statistics):
+        for name in sorted(arrays):
+            digest.update(name.encode() + arrays[name].tobytes())
+    told = {
+        "the data": dataset.hash,
+        "the spec": spec_hash(),
+        "the weights": digest.hexdigest(),
+        "the request": repr((request.split, tuple(request.steps), request.precision)),
+    }
+    for what, text in told.items():
+        world.check_alike(what, text)
 
 
 def data_table(trained: Any, asked: str | None) -> dict[str, Any] | None:

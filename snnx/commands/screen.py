@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from snnx.training.rundir import RunDir
+from snnx.world import launched
 
 
 class Screen:
@@ -22,6 +23,14 @@ class Screen:
         self.out = Console(no_color=no_color or None, highlight=False, soft_wrap=True)
         self.err = Console(stderr=True, no_color=no_color or None, highlight=False, soft_wrap=True)
         self.log: RunDir | None = None
+
+    def follows(self) -> bool:
+        """Tell whether another process prints and writes for this one, which then is silent."""
+        launch = launched()  # rank 0 does it for all
+        if launch is None or launch.rank == 0:
+            return False
+        self.quiet, self.as_json = True, False
+        return True
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line, unless quiet, and log it."""

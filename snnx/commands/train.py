@@ -36,7 +36,6 @@ from snnx.training.recipe import (
 from snnx.training.recipe_data import open_data
 from snnx.training.recipe_plan import make_plan
 from snnx.training.rundir import RunDir, RunDirError
-from snnx.world import launched
 
 # what a resumed run may change: how long and where it runs, not what it computes
 RESUMABLE = {
@@ -81,9 +80,7 @@ def train(request: Request, screen: Screen) -> None:
     folder = None if request.resume is None else RunDir.find(request.resume)
     before = None if folder is None else _last(folder, screen)
     resolved = _resolved(request, folder, before)
-    launch = launched()
-    follows = launch is not None and launch.rank > 0  # rank 0 writes and prints for all
-    screen.quiet, screen.as_json = screen.quiet or follows, screen.as_json and not follows
+    follows = screen.follows()
     if request.print_config:
         if not follows:
             print(resolved.toml(), end="")
