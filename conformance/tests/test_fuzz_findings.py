@@ -246,6 +246,18 @@ def test_a_matrix_without_flags_is_refused(tmp_path: Path) -> None:
         read_mat(written(tmp_path, "a.mat", bytes(content)))
 
 
+def test_a_matrix_that_is_empty_and_too_wide_for_numpy_is_refused(tmp_path: Path) -> None:
+    savemat = pytest.importorskip("scipy.io").savemat
+    file = io.BytesIO()
+    savemat(file, {"a": np.zeros((1, 0, 1))})
+    content, most = file.getvalue(), 2**31 - 1
+    damaged = content.replace(struct.pack("<3i", 1, 0, 1), struct.pack("<3i", most, 0, most))
+    assert damaged != content
+    assert read_mat(written(tmp_path, "a.mat", content))
+    with pytest.raises(DataError, match="has the shape"):
+        read_mat(written(tmp_path, "b.mat", damaged))
+
+
 def test_an_image_far_larger_than_its_file_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     content = bytearray(good.images()[1])

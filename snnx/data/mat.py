@@ -29,6 +29,7 @@ TEXTS = {1, 2, 4, 16, 17}  # how characters may be stored
 CELL, STRUCT, CHARACTERS = 1, 2, 4
 NUMBERS = range(6, 16)  # classes double to uint64
 COMPLEX = 0x0800
+WIDEST = 2**48  # elements of a shape whose zeros count as ones
 DEEPEST = 8
 
 
@@ -106,6 +107,8 @@ class _Reader:
         kind = flags & 0xFF
         if min(shape, default=-1) < 0 or flags & COMPLEX:
             raise _Damaged(f"the matrix {name!r} has the shape {shape} or complex numbers")
+        if math.prod(max(n, 1) for n in shape) > WIDEST:  # also beside a 0, which NumPy ignores
+            raise _Damaged(f"the matrix {name!r} has the shape {shape}")
         if kind in NUMBERS:
             return name, self._filled(self._numbers(set(TYPES)), shape, name)
         if kind == CHARACTERS:
