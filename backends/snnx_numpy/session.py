@@ -23,10 +23,10 @@ from snnx.mode import EVAL, Mode, Run, train_mode
 from snnx.objective import Objective
 from snnx.ops import OPS
 from snnx.optim import Optim
-from snnx.scalars import Dial
 from snnx_numpy import core
 from snnx_numpy.chunks import learnt
 from snnx_numpy.net import Net, project
+from snnx_numpy.update import updated
 
 
 class NumpySession:
@@ -159,7 +159,8 @@ class NumpySession:
             norm = float(np.sqrt(sum(float((g * g).sum()) for g in grads.values())))
         finite = bool(np.isfinite(loss) and np.isfinite(norm))
         if finite:
-            self._update(grads, norm, values)
+            self.count += 1
+            updated(self.net, self.optim, self.moments, self.count, grads, norm, values)
         else:
             self.net.statistics = statistics
         return {
@@ -180,31 +181,6 @@ class NumpySession:
             inputs["length"] = np.asarray(batch["length"])
         mean = OPS["readout"].forward(np, inputs, self.objective.readout)["y"]
         return int((mean.argmax(-1) == np.asarray(batch["y"])).sum())
-
-    def _update(
-        self, grads: Mapping[str, np.ndarray], norm: float, dials: Mapping[str, Any]
-    ) -> None:
-        clip = self.optim.clip_norm
-        scale = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
-        most = np.inf if self.optim.clip_value is None else self.optim.clip_value
-        self.count += 1
-        dtype = self.net.dtype
-        for p in self.net.program.parameters:
-            rule = self.optim.rule(p)
-            lr = dials[rule.lr.name] if isinstance(rule.lr, Dial) else rule.lr
-            inputs: dict[str, Any] = {
-                "parameter": self.net.parameters[p.path],
-                "gradient": np.clip(grads[p.path] * np.asarray(scale, dtype), -most, most),
-                "lr": np.asarray(lr, dtype),
-            }
-            inputs |= {m: self.moments[f"{p.path}.{m}"] for m in rule.moments}
-            if rule.counts:
-                inputs["count"] = np.asarray(self.count, dtype)
-            out = OPS[rule.op].forward(np, inputs, rule.attributes)
-            self.net.parameters[p.path] = np.asarray(out["parameter"], dtype)
-            for m in rule.moments:
-                self.moments[f"{p.path}.{m}"] = np.asarray(out[m], dtype)
-        project(self.net.program, self.net.parameters)
 
     def read(self, pending: dict[str, float]) -> dict[str, float]:
         """Return the step's figures; FloatingPointError where they are not finite."""
