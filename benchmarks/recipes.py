@@ -18,6 +18,7 @@ import json
 import math
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from snnx.checkpoint import spec_hash
 from snnx.training import recipe
+from snnx.training.rundir import environment
 
 HERE = Path(__file__).parent
 DATA = ("cifar10", "cifar100", "dvs-cifar10", "dvs-gesture", "shd", "medlydb")
@@ -101,8 +104,23 @@ def measure(name: str, batch: int | None, memory: float, device: str) -> dict[st
         "finite": all(map(math.isfinite, losses)),
         "step_s": seconds,
         "peak_memory_gib": peak(device),
-        "environment": training.backend.describe(),
+        "environment": provenance(training.backend.describe()),
     }
+
+
+def provenance(described: dict[str, str]) -> dict[str, Any]:
+    """Return versions, machine, command, op table and commit of this process."""
+    return {**environment(described), "spec_hash": spec_hash(), "commit": commit()}
+
+
+def commit() -> str:
+    """Return the checkout's commit, "-dirty" after it where a file differs from it."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown: no git"
+    words = [git, "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "not from a checkout"
 
 
 def peak(device: str) -> float:
