@@ -103,22 +103,28 @@ def found_runs(record: Record) -> dict[str, list[Values]]:
     return {name: [runs[f"{name} seed={seed}"] for seed in seeds] for name in names}
 
 
+def by_seed(runs: list[Values]) -> list[float]:
+    """Return the mean cosine over the iterations of each run."""
+    return [mean_deviation(run["cosines"])[0] for run in runs]
+
+
 def mean(runs: list[Values]) -> float:
     """Return the mean cosine over all iterations and seeds."""
-    return mean_deviation([c for run in runs for c in run["cosines"]])[0]
+    return mean_deviation(by_seed(runs))[0]
 
 
 def summary(record: Record) -> list[list[str]]:
     """Return claims, the paper's numbers, ours and verdicts."""
-    found = {name: mean(runs) for name, runs in found_runs(record).items()}
+    runs = found_runs(record)
+    found = {name: mean(some) for name, some in runs.items()}
     best = max(found, key=lambda name: found[name])
-    count = len(found_runs(record)["base"])
-    seeds = f"{count} seed{'s' if count > 1 else ''}"
     return [
         [
             "Fig. 2b: SNN cosine at eps 0.1, first 100 iterations",
             "> 0.8",
-            f"{found[name]:.3f} ({name}; {seeds})",
+            "{:.3f} ± {:.3f} ({}; {} seeds)".format(
+                *mean_deviation(by_seed(runs[name])), name, len(runs[name])
+            ),
             "in part" if name != "base" and found[name] > 0.8 else verdict(found[name] > 0.8),
         ]
         for name in dict.fromkeys(("base", best))
@@ -136,11 +142,9 @@ def page(record: Record) -> str:
             [
                 name,
                 *(f"{v:.2f}" for v in each.mean(0)),
-                f"{each.mean():.3f}",
+                "{:.3f} ± {:.3f}".format(*mean_deviation(by_seed(some))),
                 f"{each.min():.2f}",
-                percent([run["test_accuracy"] for run in some])
-                if count > 1
-                else f"{100 * some[0]['test_accuracy']:.1f}",
+                percent([run["test_accuracy"] for run in some]),
             ]
         )
     head = ["choice", *(f"iteration {i}" for i in s["iterations"]), "mean", "least", "test, %"]
@@ -159,8 +163,8 @@ page changes one after the other. [The other page](dspike_fdg.md) has all eps an
 
 ## Cosines
 
-{f"Means over {count} seeds" if count > 1 else "One seed"}, at iterations of the first epoch; the
-base is T = {base["T"]}, decay {base["decay"]}, momentum {base["momentum"]}, pixels in 0 to 1.
+Means over {count} seeds, at iterations of the first epoch; ± is the deviation of the seeds' means.
+The base is T = {base["T"]}, decay {base["decay"]}, momentum {base["momentum"]}, pixels in 0 to 1.
 Test accuracy after 100 updates.
 
 {table(head, rows)}
@@ -191,13 +195,13 @@ def says(record: Record) -> str:
     first = mean_deviation([run["cosines"][0] for run in base])[0]
     return f"""## What this says
 
-With momentum {record.settings["base"]["momentum"]} the mean is {", ".join(others)}: neither T nor
-the scale of the images moves it much, and single measurements are far apart. Without momentum
-it is {mean(slow):.2f}. But at rate {record.settings["lr"]} that network has learnt little in
-these updates ({learnt[0]:.0f} % against {learnt[1]:.0f} %), and before the first update the base
-has {first:.2f} as well. So the cosine is high where the weights have moved little, and the paper's
-number appears with plain SGD at its rate, at least in the first epoch; later epochs were not
-measured. Which optimiser the paper took for this experiment it does not say."""
+With momentum {record.settings["base"]["momentum"]} the mean is {", ".join(others)}: T does not move
+it, scaled images do by about the scatter of the seeds, and single measurements are far apart.
+Without momentum it is {mean(slow):.2f}. But at rate {record.settings["lr"]} that network has learnt
+little in these updates ({learnt[0]:.0f} % against {learnt[1]:.0f} %), and before the first update
+the base has {first:.2f} as well. So the cosine is high where the weights have moved little, and the
+paper's number appears with plain SGD at its rate, at least in the first epoch; later epochs were
+not measured. Which optimiser the paper took for this experiment it does not say."""
 
 
 def draw(record: Record) -> None:

@@ -216,8 +216,8 @@ A pool to 14 x 14 and {len(s["channels"])} convolutions of stride 2 with {channe
 the place of PreAct-ResNet-18; the first {s["train"]:,} images of Fashion-MNIST in the place of
 CIFAR-10; {s["epochs"]} epochs of batches of {s["batch_size"]} in the place of 200, so the paper's
 warm-up of 400 steps became {s["warmup_steps"]} and the thresholds, which begin at 6, learn at
-{s["threshold_rate"]:.0f} times the rate of the weights ({s["lr"]}, cosine). LIF layers were not
-trained here. The test split is whole (10,000 images).
+{s["threshold_rate"]:.0f} times the rate of the weights ({s["lr"]}, cosine). LIF layers, and longer
+training, are on [a page of their own](dsr_neurons.md). The test split is whole (10,000 images).
 
 {provenance(record)}
 """

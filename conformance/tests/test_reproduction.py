@@ -38,6 +38,7 @@ CLAIMS = (
     "dsr",
     "dsr_ablation",
     "dsr_cost",
+    "dsr_neurons",
     "energy",
     "tet",
     "tet_digits",
@@ -100,6 +101,27 @@ def test_a_page_is_what_its_script_writes(claim: str) -> None:
 def test_the_summary_is_that_of_the_records() -> None:
     text = (PAGES / "index.md").read_text("utf-8")
     assert text == load("index").page(), "run python benchmarks/reproduce/index.py"
+
+
+def test_a_row_of_the_summary_names_the_command_of_its_backend() -> None:
+    rows = [line.split(" | ") for line in (PAGES / "index.md").read_text("utf-8").splitlines()]
+    mlx = [row for row in rows if len(row) == 7 and "mlx" in (row[1] + row[3]).lower()]
+    assert len(mlx) >= 5
+    for row in mlx:
+        assert ("--backend mlx" in row[5]) == ("numpy, torch, mlx" not in row[3]), row
+
+
+def test_verdicts_follow_one_rule() -> None:
+    common = load("common")
+    assert common.difference([1.0, 3.0]) == "+2.00, standard error 1.00 (2 seeds)"
+    assert common.clear([2.9, 3.1])
+    assert not common.clear([1.0, 3.0])
+    assert not common.clear([-3.0, -3.1])
+    parts = [common.verdict_of_parts(held, 4) for held in (1, 2, 3, 4)]
+    assert parts == [common.verdict(False), "in part", "in part", common.verdict(True)]
+    assert common.verdict_of_likeness([1.0, -1.0]) == "no difference seen"
+    assert common.verdict_of_likeness([-3.0, -3.1]) != "no difference seen"
+    assert "| e |" not in common.verdicts([("a", "b", "c", "d", "e")])
 
 
 def test_a_record_is_not_continued_with_other_settings() -> None:
