@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -88,3 +89,12 @@ def packed(image: np.ndarray) -> str:
 def unpacked(text: str) -> np.ndarray:
     """Return the image of `packed`."""
     return np.frombuffer(base64.b64decode(text), np.uint8).reshape(28, 28) / 255.0
+
+
+def strips(axes: np.ndarray, columns: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+    """Draw a column of packed images under each (title, colour, images)."""
+    for (title, colour, images), strip in zip(columns, axes.T, strict=True):
+        strip[0].set_title(title, fontsize=7.0, color=colour, loc="center", pad=3.0)
+        for ax, text in zip(strip, images, strict=True):
+            ax.imshow(unpacked(text), cmap="gray_r", vmin=0.0, vmax=1.0)
+            ax.set_axis_off()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 
-from _autoencoder import packed, trained, unpacked
+from _autoencoder import packed, strips, trained
 from common import (
     Record,
     Values,
@@ -17,6 +17,7 @@ from common import (
     command,
     difference,
     mean_deviation,
+    mean_error,
     picture,
     provenance,
     reflow,
@@ -65,9 +66,8 @@ def take(record: Record, options: Values) -> None:
     record.values["originals"] = [packed(data.x_test[i, ..., 0] / 255.0) for i in s["shown"]]
     few = replace(data, x_train=data.x_train[: s["train"]], y_train=data.y_train[: s["train"]])
     end = s["train"] + choice["validation"]
-    held = replace(
-        few, x_test=data.x_train[s["train"] : end], y_test=data.y_train[s["train"] : end]
-    )
+    x, y = data.x_train[s["train"] : end], data.y_train[s["train"] : end]
+    held = replace(few, x_test=x, y_test=y)
 
     def one(*cell: object) -> Values:
         found = trained(record, held, *cell)  # type: ignore[arg-type]
@@ -93,10 +93,8 @@ def tried(record: Record, what: str) -> dict[float, float]:
     found = {}
     for rate in record.settings["choice"][what]:
         name = f"choose {what}={rate}"
-        runs = [
-            run for key, run in record.runs.items() if key == name or key.startswith(f"{name} ")
-        ]
-        found[rate] = mean_deviation([run["psnr"] for run in runs])[0]
+        keys = [key for key in record.runs if key == name or key.startswith(f"{name} ")]
+        found[rate] = mean_deviation([record.runs[key]["psnr"] for key in keys])[0]
     return found
 
 
@@ -124,6 +122,13 @@ def mean(record: Record, method: str, width: float, name: str = "psnr") -> float
     return mean_deviation([run[name] for run in cell(record, method, width)])[0]
 
 
+def spreads(record: Record, method: str) -> list[float]:
+    """Return the PSNR at the best width, on the mean, less that at the worst, seed by seed."""
+    order = sorted(done(record), key=lambda width: mean(record, method, width))
+    worst, best = (cell(record, method, width) for width in (order[0], order[-1]))
+    return [b["psnr"] - a["psnr"] for a, b in zip(worst, best, strict=True)]
+
+
 def summary(record: Record) -> list[list[str]]:
     """Return claims, the paper's numbers, ours and verdicts."""
     s, rows = record.settings, []
@@ -145,18 +150,16 @@ def summary(record: Record) -> list[list[str]]:
                 verdict(clear(gains[width])),
             ]
         )
-    spread = {
-        m: max(v) - min(v)
-        for m, v in ((m, [mean(record, m, w) for w in done(record)]) for m in METHODS)
-    }
+    spread = {m: spreads(record, m) for m in METHODS}
+    less = [a - b for a, b in zip(*spread.values(), strict=True)]
     rows.append(
         [
             "ASGL depends less on the width: best less worst PSNR of SG and of ASGL, dB",
             "{:.2f}, {:.2f}".format(
                 *(max(v) - min(v) for v in ([q[i] for q in PAPER.values()] for i in (0, 1)))
             ),
-            f"{spread['SG']:.2f}, {spread['ASGL']:.2f}",
-            verdict(spread["ASGL"] < spread["SG"]),
+            ", ".join("{:.2f} ± {:.2f}".format(*mean_error(v)) for v in spread.values()),
+            verdict(clear(less)),
         ]
     )
     rows.append(
@@ -282,17 +285,15 @@ def draw(record: Record) -> None:
         seed = s["seeds"][0]
         columns = [("image", MUTED, record.values["originals"])]
         columns += [
-            (f"{method} {width:g}", colour, record.runs[f"{method} width={width} seed={seed}"])
+            (
+                f"{method} {width:g}",
+                colour,
+                record.runs[f"{method} width={width} seed={seed}"]["images"],
+            )
             for width in done(record)
             for method, colour in zip(METHODS, (ORANGE, BLUE), strict=True)
         ]
-        axes = bottom.subplots(len(s["shown"]), len(columns))
-        for (title, colour, found), strip in zip(columns, axes.T, strict=True):
-            images = found["images"] if isinstance(found, dict) else found
-            strip[0].set_title(title, fontsize=7.0, color=colour, loc="center", pad=3.0)
-            for ax, text in zip(strip, images, strict=True):
-                ax.imshow(unpacked(text), cmap="gray_r", vmin=0.0, vmax=1.0)
-                ax.set_axis_off()
+        strips(bottom.subplots(len(s["shown"]), len(columns)), columns)
 
 
 if __name__ == "__main__":

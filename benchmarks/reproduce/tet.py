@@ -145,7 +145,7 @@ def summary(record: Record) -> list[list[str]]:
             [
                 f"TET above SDT at T = {steps}, points",
                 f"{tet - sdt:+.2f} (CIFAR-100)",
-                difference(gains, "seeds, Fashion-MNIST"),
+                difference(gains, f"seeds, {s['train']:,} images, {s['epochs']} epochs"),
                 verdict(clear(gains)),
             ]
         )

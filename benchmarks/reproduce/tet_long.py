@@ -139,7 +139,7 @@ def summary(record: Record) -> list[list[str]]:
             [
                 f"TET above SDT at T = {steps}, points",
                 f"{tet - sdt:+.2f} (CIFAR-100)",
-                difference(found, "seeds, Fashion-MNIST"),
+                difference(found, f"seeds, {s['train']:,} images, {s['epochs']} epochs"),
                 verdict(clear(found)),
             ]
         )
@@ -207,8 +207,8 @@ trainings (Fig. 2).
 {verdicts(summary(record))}
 
 TET counts as ahead where the mean of the differences, paired by seed, is above 0 by more than two
-standard errors; of single steps, or T, all must be, and half or more is called "in part"; a
-landscape counts where it is flatter in every seed.
+standard errors; of single steps, or T, all must be, and half or more is called "in part". A
+landscape is flatter where the loss rises less, by the same rule.
 
 ## Accuracy
 
