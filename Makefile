@@ -101,7 +101,7 @@ recipes: $(VENV)/.test
 
 docs: $(VENV)/.docs
 	$(BIN)/python docs/make_reference.py
-	$(BIN)/zensical build --clean
+	$(BIN)/zensical build --clean --strict
 	@echo "open site/index.html"
 
 equivalence: $(VENV)/.test

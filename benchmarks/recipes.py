@@ -109,8 +109,10 @@ def measure(name: str, batch: int | None, memory: float, device: str) -> dict[st
 
 
 def provenance(described: dict[str, str]) -> dict[str, Any]:
-    """Return versions, machine, command, op table and commit of this process."""
-    return {**environment(described), "spec_hash": spec_hash(), "commit": commit()}
+    """Return versions, machine, op table and commit of this process."""
+    found = environment(described)
+    del found["command"]  # the call of a single recipe, which nobody types
+    return {**found, "spec_hash": spec_hash(), "commit": commit()}
 
 
 def commit() -> str:

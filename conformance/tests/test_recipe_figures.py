@@ -43,7 +43,7 @@ def test_a_batch_is_halved_until_it_fits() -> None:
 
 def test_a_measurement_names_versions_op_table_and_commit() -> None:
     found = recipes.provenance({"torch": "2.13.0"})
-    assert {"snnx", "python", "numpy", "platform", "command", "spec_hash", "commit"} <= set(found)
+    assert {"snnx", "python", "numpy", "platform", "spec_hash", "commit"} <= set(found)
     assert found["backend"] == {"torch": "2.13.0"}
     assert len(found["spec_hash"]) == 64
     assert found["commit"]
