@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,14 +16,34 @@ from snnx.training.rundir import RunDir
 from snnx.world import launched
 
 
+class _Console(Console):
+    """A console whose process ends where nobody reads it, but not one of several.
+
+    The launcher of those has gone, and they have to stop together (`Screen.unread`).
+    """
+
+    unread = False
+
+    def on_broken_pipe(self) -> None:
+        if launched() is None:
+            super().on_broken_pipe()
+        self.quiet = self.unread = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 class Screen:
     """Prints for people, and with `as_json` one machine-readable last line."""
 
     def __init__(self, quiet: bool = False, as_json: bool = False, no_color: bool = False) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self.out = Console(no_color=no_color or None, highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, no_color=no_color or None, highlight=False, soft_wrap=True)
+        self.out = _Console(no_color=no_color or None, highlight=False, soft_wrap=True)
+        self.err = _Console(stderr=True, no_color=no_color or None, highlight=False, soft_wrap=True)
         self.log: RunDir | None = None
+
+    @property
+    def unread(self) -> bool:
+        """Whether the launcher of several processes, which reads what they print, has gone."""
+        return self.out.unread or self.err.unread
 
     def follows(self) -> bool:
         """Tell whether another process prints and writes for this one, which then is silent."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 from snnx.checkpoint import Checkpoint
 from snnx.commands.failures import DIVERGED, INTERRUPTED, TERMINATED, Terminated
 from snnx.commands.screen import Screen
@@ -30,10 +32,12 @@ class Follow(loop.Nobody):
         self.asked = 0  # the signal
 
     def stop(self) -> bool:
+        if self.screen.unread and not self.asked:
+            self.asked = signal.SIGTERM  # its launcher was ended, and passed nothing on
         return bool(self.asked)
 
     def leave_evaluation(self) -> bool:
-        return bool(self.asked)
+        return self.stop()
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Take a signal: the first ends the run after this step, a second Ctrl-C at once."""
@@ -86,14 +90,22 @@ class Watch(Follow):
 
 
 def watched(training: Training, watch: Follow) -> Any:
-    """Run with the signals of Ctrl-C and `kill` caught; only a main thread may."""
+    """Run with the signals of Ctrl-C and `kill` caught; only a main thread may.
+
+    Several processes end by the signal that any of them was sent.
+    """
     if threading.current_thread() is not threading.main_thread():
         return loop.run(training, watch)
+    world = training.world
     old = {number: signal.signal(number, watch.ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return loop.run(training, watch)
     except Interrupted as error:
-        raise (Terminated(str(error)) if watch.asked == signal.SIGTERM else error) from None
+        asked = int(world.gather(np.array(watch.asked)).max())
+        if world.size > 1:
+            # a launcher ends the others as soon as one has ended; let them say what is kept
+            old.pop(signal.SIGTERM)
+        raise (Terminated(str(error)) if asked == signal.SIGTERM else error) from None
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
