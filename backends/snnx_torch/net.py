@@ -121,11 +121,14 @@ class Net(nn.Module):
         how: Run,
         at: str | None = None,
         taps: Collection[str] = (),
-        recompute: int | None = None,
+        **more: Any,
     ) -> Prepared:
-        """Return the program under `how`, in the network's dtype and form, with its kernels."""
+        """Return the program under `how`, in the network's dtype and form, with its kernels.
+
+        `more` is recompute, side and hand_over of `prepare`.
+        """
         own = {"low": self.low, "lean": self.lean, "kernels": self.kernels}
-        return prepare(self.program, how, at=at, taps=taps, recompute=recompute, **own)
+        return prepare(self.program, how, at=at, taps=taps, **own, **more)
 
     def implementations(self) -> dict[str, str]:
         """Return what runs each spiking step of a training step, and why, by its path."""

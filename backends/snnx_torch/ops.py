@@ -16,7 +16,7 @@ from torch import Tensor
 
 from snnx_torch import losses
 from snnx_torch.kernels import neuron, norm_neuron, rate_neuron
-from snnx_torch.packed import PackedConv2d, PackedLinear, scale_of
+from snnx_torch.packed import Conv2d, Linear, scale_of
 from snnx_torch.quantize import quantized
 from snnx_torch.ranks import SyncNorm
 from snnx_torch.rate_block import rate_block
@@ -53,27 +53,47 @@ def quantize_weight(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]
     return {"y": quantized(inputs["weight"], attributes["bits"])}
 
 
+def product(
+    inputs: Inputs, attributes: Attributes
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Any]:
+    """Return x, weight and bias of a product, the scale of packed spikes and the side, or None.
+
+    Under torch.autocast x is rounded here, so that the product's own gradient has its dtype.
+    """
+    x, weight = inputs["x"], inputs["weight"]
+    kind = x.device.type
+    if x.dtype == torch.float32 and kind != "meta" and torch.is_autocast_enabled(kind):
+        x = x.to(torch.get_autocast_dtype(kind))
+    if attributes.get("bits") is not None:
+        weight = quantized(weight.to(x.dtype), attributes["bits"])
+    share, side, trains = attributes.get("packed"), attributes.get("side"), torch.is_grad_enabled()
+    scale = scale_of(x.detach(), share) if share is not None and trains else None
+    # only the gradient of a leaf is read by nobody before the side is joined
+    return x, weight, inputs.get("bias"), scale, side if trains and weight.is_leaf else None
+
+
+def rounded(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias in the dtype of x."""
+    return weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
+
+
 def conv2d(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
-    x, bias = inputs["x"], inputs.get("bias")
-    weight = quantized(inputs["weight"], attributes.get("bits"))
+    x, weight, bias, scale, side = product(inputs, attributes)
     stride, padding = attributes.get("stride", 1), attributes.get("padding", 0)
     groups = attributes.get("groups", 1)
-    share = attributes.get("packed")
-    if share is not None and torch.is_grad_enabled():
-        scale = scale_of(x.detach(), share)
-        y = PackedConv2d.apply(images(x), weight, bias, scale, stride, padding, groups)
+    if scale is not None or side is not None:
+        y = Conv2d.apply(images(x), weight, bias, scale, (stride, padding, groups), side)
     else:
-        y = F.conv2d(images(x), weight, bias, stride, padding, 1, groups)
+        low = rounded(x, weight, bias)
+        y = F.conv2d(images(x), *low, stride, padding, 1, groups)
     return {"y": sequence_of(y, x.shape[:-3])}
 
 
 def linear(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
-    x, bias = inputs["x"], inputs.get("bias")
-    weight = quantized(inputs["weight"], attributes.get("bits"))
-    share = attributes.get("packed")
-    if share is not None and torch.is_grad_enabled():
-        return {"y": PackedLinear.apply(x, weight, bias, scale_of(x.detach(), share))}
-    return {"y": F.linear(x, weight, bias)}
+    x, weight, bias, scale, side = product(inputs, attributes)
+    if scale is not None or side is not None:
+        return {"y": Linear.apply(x, weight, bias, scale, side)}
+    return {"y": F.linear(x, *rounded(x, weight, bias))}
 
 
 class AvgPool(torch.autograd.Function):

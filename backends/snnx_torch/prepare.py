@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,10 +18,13 @@ from snnx_torch.kernels.pair import known as known_pair
 from snnx_torch.ops import RULES, Rule
 from snnx_torch.scan import planned
 
-PRODUCT = ("x", "weight", "bias")
+if TYPE_CHECKING:
+    from snnx_torch.capture import Side
+
+PRODUCTS = ("conv2d", "linear")
 UNIT = {"norm_neuron": known_pair}  # under what name a step's kernels are known
-# the inputs that are 16 bits where activations are; a block rounds its weights itself
-LOWERED = {"conv2d": PRODUCT, "linear": PRODUCT, "rate_block": ("x", "skip")}
+# the inputs that are 16 bits where activations are; weights are rounded where they are used
+LOWERED = {"conv2d": ("x",), "linear": ("x",), "rate_block": ("x", "skip")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,15 @@ def prepare(
     lean: bool = False,
     kernels: str = "auto",
     recompute: int | None = None,
+    side: Side | None = None,
+    hand_over: bool = True,
 ) -> Prepared:
     """Return the program under `how`, for any number of steps; `taps` are edges to return.
 
     `lean` chooses the form that keeps least for the backward pass: norm, residual and neuron as one
     step that is computed again, and spikes as bits. `kernels` is what runs neurons;
-    `recompute` is that of `snnx.recompute`.
+    `recompute` is that of `snnx.recompute`; `side` takes the gradients of weights. Without
+    `hand_over` no state is taken or returned, for a sequence that is run whole.
     """
     if lean:
         program = lean_form(program, how, {*taps, *(() if at is None else (at,))})
@@ -102,6 +108,9 @@ def prepare(
         if "neuron" in attributes:
             attributes |= {"plan": planned(attributes), "implementation": kernels}
             attributes["unit"] = UNIT.get(step.op, known)(attributes["plan"], tuple(step.inputs))
+            attributes["hand_over"] = hand_over
+        if step.op in PRODUCTS:
+            attributes["side"] = side
         draw = _draw_of(step, how)
         skipped = step.op == "dropout" and draw is None
         plays.append(
@@ -111,7 +120,7 @@ def prepare(
                 step.path,
                 step.output,
                 inputs,
-                tuple(name for name, _ in step.states),
+                tuple(name for name, _ in step.states) if hand_over else (),
                 attributes,
                 draw,
                 step.inputs.get("analog"),

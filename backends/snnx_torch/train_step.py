@@ -86,6 +86,8 @@ class TrainStep:
         self.parameters, self.moments, self.count = state
         self.compile, self.recompute = compile, recompute
         self.capture, self.insists = capture, insists
+        if capture is not None and not compile:  # the compiler orders one stream only
+            update.side = capture.side
         self.compilations, self._failed = 0, ""
         self._forms: dict[Form, Callable[..., Any]] = {}
         self._slots: dict[Any, Slot] = {}
@@ -191,7 +193,8 @@ class TrainStep:
                 "torch: a compiled step computes ranges again for one part and one chunk only, and "
                 f"this one has {sum(pieces)}; give compile=False, or leave recompute out"
             )
-        prepared = self.net.prepared(Run(mode, 1), recompute=self.recompute)
+        form = {"recompute": self.recompute, "side": update.side}
+        prepared = self.net.prepared(Run(mode, 1), **form, hand_over=max(pieces) > 1)
 
         def step(*arrays: Any) -> Any:
             return update(prepared, totals, shares, *arrays)

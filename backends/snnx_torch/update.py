@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from snnx_torch.ops import RULES
 from snnx_torch.ops import project as project_rule
 from snnx_torch.prepare import Prepared
 from snnx_torch.ranks import Ranks, Share
+
+if TYPE_CHECKING:
+    from snnx_torch.capture import Side
 
 Tensors = Mapping[str, Tensor]
 
@@ -39,6 +42,7 @@ class Update:
         chunk: int | None = None,
     ) -> None:
         self.chunk = chunk
+        self.side: Side | None = None
         self.objective, self.names, self.dtype = objective, names, dtype
         self.ranks, self.sync_norm = ranks, sync_norm
         self.loss, self.attributes = RULES[objective.op], objective.attributes
@@ -81,6 +85,8 @@ class Update:
         `g` is the gradient of a value that is no single number.
         """
         found = torch.autograd.grad(value, list(leaves.values()), g, allow_unused=True)
+        if self.side is not None:
+            self.side.join()
         return {
             k: torch.zeros_like(leaf) if g is None else g.detach()
             for (k, leaf), g in zip(leaves.items(), found, strict=True)

@@ -31,6 +31,7 @@ CASES = {
     "dspike": ("dspike", {}),
     "dspike lean": ("dspike", {"lean": True, "optim": SGD}),
     "dsr": ("dsr", {}),
+    "dsr cpp": ("dsr", {"kernels": "cpp", "lean": True}),
     "dropout": ("dropout", {}),
     "chunks": ("lif", {"chunk": 2}),
     "ranges": ("lif", {"recompute": 3}),
@@ -50,6 +51,10 @@ def test_a_replay_is_a_step_under_every_dial(case: str) -> None:
         assert same(ours.export(), eager.export())
     assert (recorder.warmed, recorder.replays) == (WARM, 12 - WARM)
     assert ours.train_step.captures == 1
+    weights = [s for s in ours.net.program.steps if s.op in ("conv2d", "linear")]
+    runs = {"chunks": 2, "ranges": 1}.get(case, 1)
+    assert recorder.side.forks == len(weights) * runs
+    assert recorder.side.joins == runs
 
 
 def test_a_smaller_last_batch_has_a_graph_of_its_own_and_more_forms_run_eagerly() -> None:

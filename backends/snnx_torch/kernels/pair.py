@@ -53,6 +53,7 @@ class Call:
     key: int
     given: int
     learned: tuple[str, ...]
+    finals: int
 
 
 class PairKernels(torch.autograd.Function):
@@ -64,7 +65,7 @@ class PairKernels(torch.autograd.Function):
     ) -> Any:
         x, extras, states, numbers = _arguments(call, extra, statistics, tensors)
         made = OPS.neuron_forward(x, extras, states, numbers, call.spec, call.samples, call.key)
-        outputs = 1 + 2 * call.fused.plan.observe + len(call.fused.plan.states)
+        outputs = 1 + 2 * call.fused.plan.observe + call.finals
         kept, ctx.shape = call.fused.kept(tensors)
         every = [list(statistics), extra, made[outputs:], kept]
         ctx.call, ctx.lengths = call, [len(each) for each in every]
@@ -83,7 +84,7 @@ class PairKernels(torch.autograd.Function):
         tensors = call.fused.restored(kept, ctx.shape)
         x, extras, states, numbers = _arguments(call, extra, statistics, tensors)
         plan = call.fused.plan
-        g_states = list(grads[len(grads) - len(plan.states) :])
+        g_states = list(grads[len(grads) - call.finals :])
         given = (extras, states, numbers, grads[0], g_states, call.spec, call.samples, call.key)
         found = list(OPS.neuron_backward([x, *checkpoints], *given))
         branches = branches_of(call.fused.norms, call.fused.split(tensors)[0], statistics)
@@ -150,17 +151,19 @@ def norm_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
     name = attributes["unit"] if "unit" in attributes else known(plan, list(inputs))
     extra, kind, samples, key = beside(inputs, plan)
     rests = not any(state in inputs for state in plan.states)
-    given = () if rests else plan.states
-    spec = _spec(name, language, whole(steps), static, given, kind, torch.is_grad_enabled())
+    given, final = () if rests else plan.states, attributes.get("hand_over", True)
+    trains = torch.is_grad_enabled()
+    spec = _spec(name, language, whole(steps), static, given, kind, trains, final)
     learned = UNITS[name].learned
     how, arrays, statistics, moved = arranged(inputs, attributes, plan, steps)
-    call = Call(how, spec, samples, key, len(given), learned)
+    call = Call(how, spec, samples, key, len(given), learned, len(plan.states) if final else 0)
     if torch.is_grad_enabled():
         found = PairKernels.apply(call, extra, tuple(statistics), *arrays)
     else:
         values = _arguments(call, extra, statistics, arrays)
         found = OPS.neuron_forward(*values, spec, samples, key)
-    names = ("y", *(("spike", "potential") if plan.observe else ()), *plan.states)
+    names = ["y", *(("spike", "potential") if plan.observe else ())]
+    names += list(plan.states) if final else []
     return {**dict(zip(names, found, strict=True)), **moved}
 
 
@@ -179,8 +182,9 @@ def _made(
     given: tuple[str, ...],
     extra: Any,
     trains: bool,
+    final: bool,
 ) -> str:
     """Return the name of the kernels of a pair."""
     of, keep = UNITS[name], "input" if trains else ""
     chunk = chunk_of(steps, keep, len(of.states), 0)
-    return register(of, Variant(steps, static, given, extra, keep, True, chunk), language)  # type: ignore[arg-type]
+    return register(of, Variant(steps, static, given, extra, keep, final, chunk), language)  # type: ignore[arg-type]

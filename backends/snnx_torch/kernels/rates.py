@@ -147,14 +147,15 @@ def rate_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
     name = attributes["unit"] if "unit" in attributes else known(plan)
     steps = attributes.get("steps", x.shape[0])
     given = tuple(state for state in plan.states if state in inputs)
+    final = attributes.get("hand_over", True)
     constant = None if "p.threshold" in inputs else float(neuron.threshold)
     rule = (attributes["kind"], attributes["dt"], attributes["tau"], constant)
-    spec = _spec(name, language, whole(steps), x.shape[0] < steps, given, rule)
+    spec = _spec(name, language, whole(steps), x.shape[0] < steps, given, rule, final)
     states = [inputs[n].detach().to(torch.float32) for n in given]
     numbers = [inputs[n].to(torch.float32) for n in plan.numbers]
     weights = step_weights(x.expand(steps, *x.shape[1:]), None, neuron.decay, torch.float32)
     found = forward_op(x, states, numbers, weights.reshape(-1), spec, attributes["kappa"])
-    names = ("y", *plan.states)
+    names = ("y", *(plan.states if final else ()))
     outputs = dict(zip(names, found, strict=False))
     return {n: v if n == "y" else v.detach() for n, v in outputs.items()}
 
@@ -173,8 +174,10 @@ def _made(
     static: bool,
     given: tuple[str, ...],
     rule: tuple[Any, ...],
+    final: bool,
 ) -> str:
     """Return the name of the kernels of a rate layer."""
     of = unit_of(name)
-    variant = Variant(steps, static, given, chunk=chunk_of(steps, "", len(of.states), 0))
+    chunk = chunk_of(steps, "", len(of.states), 0)
+    variant = Variant(steps, static, given, final=final, chunk=chunk)
     return register(of, variant, Rule(*rule), language)
