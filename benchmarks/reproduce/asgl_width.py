@@ -206,7 +206,8 @@ The collapse needs depth: with {s["shallower"][-1]} convolutions a fixed width o
 {mean_deviation(shallow_loss(record))[0]:.1f} points against width 1, less than the claim asks for.
 {shorter_runs()} The depth of {s["depth"]} was chosen because the collapse shows there. A window of
 width 10 hands on a tenth of the gradient at every layer, and also where a small change of a weight
-changes no spike, which fits that.
+changes no spike, which fits that. [Another page](asgl_dead.md) measures what a fixed width does to
+dead neurons and to the smoothing error of such a net.
 
 ## Where this differs from the paper
 

@@ -262,10 +262,11 @@ def says(record: Record) -> str:
 The differences train the layer: at eps = {best:g}, the best here, the network is at
 {accuracy(runs, named[best]):.1f} %, {mean:+.2f} points from the surrogate (standard error
 {error:.2f}) and {paired(runs, named[best], UNTRAINED)[0]:.0f} above an untrained first layer. Small
-eps is worse, as in the paper. The loss is a staircase in every weight: a small move mostly meets
-no step of it, and the FDG is 0; where it meets one, the quotient magnifies it. Such a gradient
-points nearly anywhere and can be long. In {silent} of the {len(runs[RECTANGULAR])} runs at the
-least eps it was 0 at half of the compared updates or more; the worst ended at {100 * lowest:.0f} %.
+eps is worse on average, as in the paper, though not clearly with these seeds. The loss is a
+staircase in every weight: a small move mostly meets no step of it, and the FDG is 0; where it meets
+one, the quotient magnifies it. Such a gradient points nearly anywhere and can be long. In {silent}
+of the {len(runs[RECTANGULAR])} runs at the least eps it was 0 at half of the compared updates or
+more; the worst ended at {100 * lowest:.0f} %.
 
 The eps at which the FDG is most like the surrogate's gradient (cosine) is {nearest:g}, and the
 best eps is {best:g}. Where it lies probably depends on how many steps a difference spans, so on

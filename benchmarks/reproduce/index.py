@@ -20,6 +20,7 @@ CLAIMS = {  # script: the claim of the four papers it belongs to
     "dsr_ablation": "3 DSR",
     "dsr_cost": "3 DSR",
     "asgl_width": "4 ASGL",
+    "asgl_dead": "4 ASGL",
     "asgl_start": "4 ASGL",
     "asgl_backends": "4 ASGL",
     "asgl_adaptive": "4 ASGL",

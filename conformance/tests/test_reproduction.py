@@ -27,6 +27,7 @@ CLAIMS = (
     "asgl_adaptive",
     "asgl_autoencoder",
     "asgl_backends",
+    "asgl_dead",
     "asgl_noise",
     "asgl_sequences",
     "asgl_start",
