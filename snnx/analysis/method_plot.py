@@ -9,6 +9,7 @@ import numpy as np
 
 from snnx.analysis import style
 from snnx.analysis.rundata import RunData
+from snnx.analysis.stage_marks import mark_stages
 from snnx.analysis.style import BLUE, MUTED, PAPER, SERIES
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def draw_method(run: RunData) -> Figure | None:
         _panel(ax, lines)
         ax.set_title(TITLES.get(key, key))
         ax.set_xlabel("epoch")
+        mark_stages(ax, run)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     return figure

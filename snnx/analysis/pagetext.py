@@ -4,7 +4,8 @@ CAPTIONS = {
     "curves": (
         "Training",
         "Loss and accuracy after every epoch. Look for a gap that opens between train and test "
-        "(overfitting) and for a curve that still moves at the end (train longer).",
+        "(overfitting) and for a curve that still moves at the end (train longer). Dotted "
+        "lines are where a stage begins.",
     ),
     "method": (
         "What the method did",
@@ -15,8 +16,8 @@ CAPTIONS = {
         "Energy",
         "What one sample costs at 45 nm: 4.6 pJ for a multiply-accumulate (MAC, orange), 0.9 pJ "
         "for an accumulate (AC, blue), which is made only where a spike comes. The pale bar is an "
-        "ANN of the same shapes. What sees the image itself is charged at every time step, as the "
-        "papers do, though it need be computed only once. Updates of neurons and memory traffic "
+        "ANN of the same shapes. What sees the input itself is charged at every time step, as the "
+        "papers do, though of a still image once would do. Updates of neurons and memory traffic "
         "are not counted.",
     ),
     "raster": (

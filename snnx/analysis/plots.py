@@ -16,6 +16,7 @@ from snnx.analysis.landscape import draw_landscape
 from snnx.analysis.method_plot import draw_method, is_rate
 from snnx.analysis.raster import draw_logits, draw_raster
 from snnx.analysis.rundata import RunData, read_run
+from snnx.analysis.stage_marks import mark_stages
 from snnx.analysis.style import BLUE, INK, MUTED, ORANGE, PAPER, SERIES
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def draw_curves(run: RunData) -> Figure | None:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, form, scale, lines) in zip(axes, panels, strict=True):
         _lines(ax, [(n, c, x, y * scale) for n, c, x, y in lines], form)
-        ax.set_title(title)
-        ax.set_xlabel("epoch")
+        ax.set(title=title, xlabel="epoch")
+        mark_stages(ax, run)
     return figure
 
 
@@ -123,8 +124,7 @@ def draw_time(run: RunData) -> Figure | None:
     if single is not None:
         lines.append(("step T alone", ORANGE, steps, 100.0 * single))
     _lines(ax, lines, "{:.1f}")
-    ax.set_title("Accuracy when read out early, %")
-    ax.set_xlabel("time steps T")
+    ax.set(title="Accuracy when read out early, %", xlabel="time steps T")
     return figure
 
 
@@ -224,7 +224,7 @@ def _layers(ax: Axes, names: Sequence[str], lines: Sequence[tuple[Any, Any]]) ->
         finite = y[np.isfinite(y)]
         if len(finite) and (few or i in (0, len(names) - 1)):
             ends.append((float(finite[-1]), name, colour if few or i else MUTED))
-    ax.set_ylim(bottom=0.0)
+    ax.set_ylim(0.0, 1.04 * ax.get_ylim()[1])  # so that no marker is cut
     style.horizontal_grid(ax)
     style.whole_ticks(ax.xaxis)
     style.span(ax, [x for x, _ in lines])
