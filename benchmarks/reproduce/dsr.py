@@ -205,10 +205,10 @@ What a step of each costs in memory and time is on [a page of its own](dsr_cost.
 
 T = 5 costs more here than in the paper. The likely reason is the length of training: after
 {s["epochs"]} epochs the hidden thresholds are near 3, so one spike is a coarse step, and the
-network has had no time to learn around it. Over all T no difference between the three
-backwards shows in accuracy, which at this size says only that it is below about a point; the
-single rows of the table have three pairs each, and their standard errors are themselves rough.
-They differ in what they keep.
+network has had no time to learn around it; [trained longer](dsr_neurons.md) it costs less. Over all
+T no difference between the three backwards shows in accuracy, which at this size says only that it
+is below about a point; the single rows of the table have three pairs each, and their standard
+errors are themselves rough. They differ in what they keep.
 
 ## What was reduced
 
