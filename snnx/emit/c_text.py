@@ -162,8 +162,9 @@ class CWriter(Writer):
         self.row("for (size_t e = group * lane + column; e < total; e += (size_t)lane * groups) {")
         self.depth += 1
 
-    def loop(self, variable: str, count: int) -> None:
-        self.row(f"for (uint {variable} = 0; {variable} < {count}u; ++{variable}) {{")
+    def loop(self, variable: str, count: int | str) -> None:
+        bound = f"{count}u" if isinstance(count, int) else count
+        self.row(f"for (uint {variable} = 0; {variable} < {bound}; ++{variable}) {{")
         self.depth += 1
 
     def end(self) -> None:
@@ -190,7 +191,7 @@ class CWriter(Writer):
     def reduce(self, array: str, value: str, share: str) -> None:
         self.row(f"{array}[group * lane + column] = {value};")
 
-    def bit(self, condition: str, place: int) -> str:
+    def bit(self, condition: str, place: int | str) -> str:
         return f"((uint){condition} << {place})"
 
     def unbit(self, word: str, place: int) -> str:

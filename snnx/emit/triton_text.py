@@ -21,6 +21,9 @@ _TYPES = {"float": "tl.float32", "uint": "tl.uint32", "bool": "tl.int1"}
 class TritonWriter(Writer):
     """Writes a @triton.jit function; out-of-range neurons of the last block are masked by `m`."""
 
+    shape = "(BLOCK,)"
+    blocks: ClassVar[tuple[str, ...]] = ("BLOCK",)
+
     operations: ClassVar = {
         "add": "({0} + {1})",
         "sub": "({0} - {1})",
@@ -50,7 +53,7 @@ class TritonWriter(Writer):
         self.row(f"{name} = {value}")
 
     def variable(self, name: str, value: float | int = 0.0, kind: Type = "float") -> None:
-        self.row(f"{name} = tl.full((BLOCK,), {value}, {_TYPES[kind]})")
+        self.row(f"{name} = tl.full({self.shape}, {value}, {_TYPES[kind]})")
         self.mark(name)
 
     def put(self, name: str, value: str) -> None:
@@ -89,7 +92,7 @@ class TritonWriter(Writer):
         self.row("e = (tl.program_id(1) + turn * groups) * lane + column")
         self.row("m = owned & (e < total)")
 
-    def loop(self, variable: str, count: int) -> None:
+    def loop(self, variable: str, count: int | str) -> None:
         self.row(f"for {variable} in range(0, {count}):")
         self.depth += 1
 
@@ -122,7 +125,7 @@ class TritonWriter(Writer):
             place = "tl.program_id(1) * lane + column"
             self.row(f"tl.store({array} + {place}, {value}, mask=owned)")
 
-    def bit(self, condition: str, place: int) -> str:
+    def bit(self, condition: str, place: int | str) -> str:
         return f"({condition}.to(tl.uint32) << {place})"
 
     def unbit(self, word: str, place: int) -> str:
@@ -143,7 +146,8 @@ class TritonWriter(Writer):
 
     def source(self) -> Source:
         names = [a.name for a in self.arguments]
-        head = f"({', '.join([*names, 'BLOCK: tl.constexpr'])}):"
+        sizes = [f"{name}: tl.constexpr" for name in self.blocks]
+        head = f"({', '.join([*names, *sizes])}):"
         body = "\n".join(["@triton.jit", "def NAME" + head, *self.rows, ""])
         if "snn_draw(" in body:
             body = triton_draw() + "\n\n" + body

@@ -85,8 +85,8 @@ class Writer(ABC):
         """Begin the loop over the neurons of a thread's column."""
 
     @abstractmethod
-    def loop(self, variable: str, count: int) -> None:
-        """Begin a loop over 0 .. count - 1."""
+    def loop(self, variable: str, count: int | str) -> None:
+        """Begin a loop over 0 .. count - 1; the count is a number or a name."""
 
     @abstractmethod
     def end(self) -> None:
@@ -117,7 +117,7 @@ class Writer(ABC):
         """Write what a thread, or a block of them, has summed of a number's gradient."""
 
     @abstractmethod
-    def bit(self, condition: str, place: int) -> str:
+    def bit(self, condition: str, place: int | str) -> str:
         """Return a word with the condition at a place."""
 
     @abstractmethod
