@@ -137,7 +137,8 @@ class Net(nn.Module):
         for play in self.prepared(Run(train_mode(self.program), 1)).plays:
             if "neuron" in play.attributes:
                 size = math.prod(self.program.edges[play.output].shape)
-                chosen = implementation(play.attributes, self.device.type, dtype, size)
+                units = size if play.op == "recurrent" else 0
+                chosen = implementation(play.attributes, self.device.type, dtype, size, units)
                 kernel = play.op in KERNELS
                 why = (
                     f"{chosen.name} ({chosen.reason})"

@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnx_torch import losses
-from snnx_torch.kernels import neuron, norm_neuron, rate_neuron
+from snnx_torch.kernels import neuron, norm_neuron, rate_neuron, recurrent
 from snnx_torch.packed import Conv2d, Linear, scale_of
 from snnx_torch.quantize import quantized
 from snnx_torch.ranks import SyncNorm
 from snnx_torch.rate_block import rate_block
 from snnx_torch.rates import rate_mapping
-from snnx_torch.recurrent import recurrent
 
 Inputs = Mapping[str, Tensor]
 Attributes = Mapping[str, Any]

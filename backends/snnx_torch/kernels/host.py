@@ -107,17 +107,30 @@ def launch(
     }
     given = {n: arrays[n].to(types[n]).contiguous() for n in source.names("in")}
     by_name = given | outputs
-    every = [by_name[a.name] for a in source.arguments if a.role != "size"]
-    pointers = (ctypes.c_void_p * len(every))(*(a.data_ptr() for a in every))
     numbers = sizes(source, unit, layout, samples, key)
-    whole = (ctypes.c_uint32 * max(len(numbers), 1))(*numbers.values())
-    run = function(source, _DATA[like.dtype], int(kind.get("bits", "word32")[4:]))
-    _split(run, pointers, whole, layout.lane * layout.groups if "lane" in numbers else layout.total)
+    threads = layout.lane * layout.groups if "lane" in numbers else layout.total
+    call(source, like.dtype, int(kind.get("bits", "word32")[4:]), by_name, numbers, threads)
     return outputs
 
 
-def _split(run: Any, pointers: Any, numbers: Any, threads: int) -> None:
-    workers = min(torch.get_num_threads(), max(threads // SPLIT, 1))
+def call(
+    source: Source,
+    data: torch.dtype,
+    word: int,
+    arrays: Mapping[str, Tensor],
+    numbers: Mapping[str, int],
+    threads: int,
+    split: int = SPLIT,
+) -> None:
+    """Run so many threads of a kernel on contiguous arrays by name."""
+    every = [arrays[a.name] for a in source.arguments if a.role != "size"]
+    pointers = (ctypes.c_void_p * len(every))(*(a.data_ptr() for a in every))
+    whole = (ctypes.c_uint32 * max(len(numbers), 1))(*numbers.values())
+    _split(function(source, _DATA[data], word), pointers, whole, threads, split)
+
+
+def _split(run: Any, pointers: Any, numbers: Any, threads: int, split: int) -> None:
+    workers = min(torch.get_num_threads(), max(threads // split, 1))
     if workers == 1:
         run(pointers, numbers, 0, threads)
         return

@@ -15,7 +15,8 @@ from snnx_torch.kernels.loading import available, interpreting
 
 Choice = Literal["auto", "generic", "fused", "triton", "cpp"]
 CHOICES: tuple[Choice, ...] = ("auto", "generic", "fused", "triton", "cpp")
-KERNELS = ("neuron", "norm_neuron", "rate_neuron")  # ops that have kernels
+KERNELS = ("neuron", "norm_neuron", "rate_neuron", "recurrent")  # ops that have kernels
+UNITS = 1024  # of a recurrent layer that "auto" gives to its kernels
 DATA = ("torch.float32", "torch.bfloat16", "torch.float16")
 
 
@@ -28,9 +29,15 @@ class Implementation:
 
 
 def implementation(
-    attributes: Mapping[str, Any], device: str, dtype: torch.dtype, neurons: int = 1
+    attributes: Mapping[str, Any],
+    device: str,
+    dtype: torch.dtype,
+    neurons: int = 1,
+    units: int = 0,
 ) -> Implementation:
     """Return what runs a neuron's step of so many neurons, N * prod(F), on a kind of device.
+
+    `units` are those of a recurrent layer, each of which is fed back to each.
 
     The attribute "implementation" asks for one: "auto" (the default) takes Triton on CUDA wherever
     it can, "generic" the interpreted lists, "triton" the kernels or an error, "cpp" the shared
@@ -40,26 +47,26 @@ def implementation(
     Raises: ValueError for an unknown choice, and where kernels are asked for and cannot be.
     """
     asked = attributes.get("implementation", "auto")
-    name, reason = _decided(asked, device, str(dtype), neurons <= LIMIT)
+    name, reason = _decided(asked, device, str(dtype), neurons <= LIMIT, units)
     if name == "refused":
         raise ValueError(reason)
     return Implementation(name, reason)  # type: ignore[arg-type]
 
 
-def fused(attributes: Mapping[str, Any], x: Tensor) -> str:
+def fused(attributes: Mapping[str, Any], x: Tensor, units: int = 0) -> str:
     """Return the language of the kernels that run a neuron on [T, N, *F], "" for the generic."""
     asked = attributes.get("implementation", "auto")
     few = False
     if x.numel() // x.shape[0] <= LIMIT:  # a branch: what a graph knows of sizes is no bool yet
         few = True
-    name, reason = _decided(asked, x.device.type, str(x.dtype), few)
+    name, reason = _decided(asked, x.device.type, str(x.dtype), few, units)
     if name == "refused":
         raise ValueError(reason)
     return "" if name == "generic" else name
 
 
 @torch.compiler.assume_constant_result
-def _decided(asked: str, device: str, dtype: str, few: bool) -> tuple[str, str]:
+def _decided(asked: str, device: str, dtype: str, few: bool, units: int) -> tuple[str, str]:
     """Return the implementation, or "refused", and the reason."""
     if asked not in CHOICES:
         return "refused", f"kernels is one of {CHOICES}, not {asked!r}"
@@ -69,6 +76,8 @@ def _decided(asked: str, device: str, dtype: str, few: bool) -> tuple[str, str]:
         return "generic", f"on {device}; by itself it takes kernels on CUDA only"
     if asked == "fused":
         asked = "cpp" if device == "cpu" else "triton"
+    if asked == "auto" and units > UNITS:
+        return "generic", f"{units} units; one product a step is taken above {UNITS}"
     missing = _missing(asked, device, dtype, few)
     if not missing:
         return ("triton", f"{dtype} on {device}") if asked == "auto" else (asked, "asked for")

@@ -1,0 +1,207 @@
+"""The kernels of a recurrent layer as operators of torch.
+
+    snnx::recurrent_forward(x, matrix, extra, given, numbers, spec, ...) -> what the kernel writes
+    snnx::recurrent_backward(kept, extra, numbers, g_y, g_final, spec, ...) -> the same
+
+matrix is V^T forward and V backward, [k, h] by rows. Sequences that are fed back have T + 1 slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snnx.emit import Loop, Source, Unit, recurrent_backward, recurrent_forward
+from snnx.emit.recurrent import recurrent_shapes
+from snnx.emit.rows import CRows, RowWriter, TritonResident, TritonRows
+from snnx_torch.kernels import host
+from snnx_torch.kernels.loading import function, interpreting
+from snnx_torch.kernels.ops import EXTRAS
+
+RESIDENT = 1024  # units that one block holds
+TILE = 512  # units of a block where there are more
+PROGRAMS = 132  # multiprocessors: rows are dealt out to about as many programs
+ROWS = 8  # of a program at most: each takes registers in every thread
+DEPTH = 8  # partial sums of a product
+THREADS = 512
+_KINDS = {"float": torch.float32, "byte": torch.uint8, "word": torch.int32}
+_SINGLE = ("fed", "scratch")  # written for the kernel itself
+
+
+@dataclass(frozen=True, slots=True)
+class RecurrentSpec:
+    """The kernels of a recurrent layer."""
+
+    unit: Unit
+    loop: Loop
+    forward: Source
+    backward: Source | None
+    language: str
+    resident: bool
+
+
+_SPECS: dict[str, RecurrentSpec] = {}
+
+
+def register(of: Unit, loop: Loop, language: str, resident: bool) -> str:
+    """Return the name under which the operators know the kernels of a layer."""
+    make: type[RowWriter] = CRows
+    if language == "triton":
+        make = TritonResident if resident else TritonRows
+    forward = recurrent_forward(of, loop, make)
+    backward = recurrent_backward(of, loop, make) if loop.trains else None
+    name = forward.name
+    if backward is not None:
+        name += backward.name.removeprefix("snnx_recurrent_backward")
+    _SPECS.setdefault(name, RecurrentSpec(of, loop, forward, backward, language, resident))
+    return name
+
+
+def spec_of(name: str) -> RecurrentSpec:
+    """Return the kernels of a name."""
+    return _SPECS[name]
+
+
+def _launch(
+    known: RecurrentSpec,
+    source: Source,
+    data: torch.dtype,
+    arrays: Mapping[str, Tensor],
+    shape: torch.Size,
+    samples: int,
+    key: int,
+) -> list[Tensor]:
+    total, units = shape.numel(), shape[-1]
+    like, kind = arrays["matrix"], {a.name: a.kind for a in source.arguments}
+    outputs = {
+        name: torch.empty(flat, dtype=_KINDS.get(kind[name], data), device=like.device)
+        for name, flat in recurrent_shapes(source, known.unit, known.loop, total).items()
+    }
+    tile = 1 << (units - 1).bit_length() if known.resident else TILE
+    known_sizes = {"total": total, "units": units, "features": units}
+    known_sizes |= {"tiles": -(-units // tile), "samples": samples, "key": key}
+    sizes = {name: known_sizes[name] for name in source.names("size")}
+    if known.language == "cpp":
+        given = {n: arrays[n].contiguous() for n in source.names("in")}
+        given |= {n: a.to(torch.int32) for n, a in given.items() if kind[n] == "uint"}
+        rows = total // units
+        host.call(source, data, 32, given | outputs, sizes, rows, max(host.SPLIT // units, 1))
+    else:
+        every: dict[str, Any] = {n: arrays[n].contiguous() for n in source.names("in")}
+        every |= outputs | sizes
+        rows = total // units
+        each = 1
+        while each < ROWS and -(-rows // each) > PROGRAMS:
+            each *= 2
+        form = {"ROWS": each, "TILE": tile, "DEPTH": DEPTH}
+        form |= {"num_warps": warps(each, tile), "enable_fp_fusion": False}
+        ordered = [every[a.name] for a in source.arguments]
+        function(source)[(-(-rows // each),)](*ordered, **form)
+    return [a.view(*a.shape[:-1], *shape) for name, a in outputs.items() if name not in _SINGLE]
+
+
+def warps(rows: int, tile: int) -> int:
+    """Return the warps of a program: four of a product's terms to a thread, 16 warps at most."""
+    return 1 if interpreting() else max(min(rows * DEPTH * tile // (32 * 4), THREADS // 32), 4)
+
+
+def _fake(
+    known: RecurrentSpec, source: Source, like: Tensor, data: torch.dtype, shape: torch.Size
+) -> list[Tensor]:
+    kind = {a.name: a.kind for a in source.arguments}
+    found = recurrent_shapes(source, known.unit, known.loop, 1)
+    return [
+        like.new_empty((*flat[:-1], *shape), dtype=_KINDS.get(kind[name], data))
+        for name, flat in found.items()
+        if name not in _SINGLE
+    ]
+
+
+def _beside(known: RecurrentSpec, extra: list[Tensor], numbers: list[Tensor]) -> dict[str, Tensor]:
+    found = dict(zip(EXTRAS[known.loop.extra], extra, strict=True))
+    if "mask" in found:
+        found["mask"] = found["mask"].view(torch.uint8)
+    names = [f"p{i}_at" for i in range(len(known.unit.numbers))]
+    names += ["decay_at"] if isinstance(known.loop.decay, str) else []
+    return found | dict(zip(names, numbers, strict=True))
+
+
+@torch.library.custom_op("snnx::recurrent_forward", mutates_args=())
+def forward_op(
+    x: Tensor,
+    matrix: Tensor,
+    extra: list[Tensor],
+    given: list[Tensor],
+    numbers: list[Tensor],
+    spec: str,
+    samples: int,
+    key: int,
+) -> list[Tensor]:
+    """Return what the forward kernel writes, in its order."""
+    known = _SPECS[spec]
+    names = ("c_in", "y_in", *(f"s{i}_in" for i in range(len(known.unit.states))))
+    arrays = {"x": x, "matrix": matrix, **_beside(known, extra, numbers)}
+    arrays |= dict(zip(names, given, strict=bool(given)))
+    return _launch(known, known.forward, x.dtype, arrays, x.shape[1:], samples, key)
+
+
+@forward_op.register_fake
+def _(
+    x: Tensor,
+    matrix: Tensor,
+    extra: list[Tensor],
+    given: list[Tensor],
+    numbers: list[Tensor],
+    spec: str,
+    samples: int,
+    key: int,
+) -> list[Tensor]:
+    known = _SPECS[spec]
+    return _fake(known, known.forward, x, x.dtype, x.shape[1:])
+
+
+@torch.library.custom_op("snnx::recurrent_backward", mutates_args=())
+def backward_op(
+    currents: Tensor,
+    checkpoints: Tensor,
+    matrix: Tensor,
+    extra: list[Tensor],
+    numbers: list[Tensor],
+    g_y: Tensor,
+    g_final: list[Tensor],
+    spec: str,
+    samples: int,
+    key: int,
+) -> list[Tensor]:
+    """Return what the backward kernel writes, in its order."""
+    known = _SPECS[spec]
+    if known.backward is None:
+        raise ValueError(f"{spec}: these kernels are of inference")
+    arrays = {"currents": currents, "checkpoints": checkpoints, "matrix": matrix, "g_y": g_y}
+    names = ("c", "y", *(f"s{i}" for i in range(len(known.unit.states))))
+    arrays |= {f"g_{name}_out": g for name, g in zip(names, g_final, strict=True)}
+    arrays |= _beside(known, extra, numbers)
+    return _launch(known, known.backward, g_y.dtype, arrays, g_y.shape[1:], samples, key)
+
+
+@backward_op.register_fake
+def _(
+    currents: Tensor,
+    checkpoints: Tensor,
+    matrix: Tensor,
+    extra: list[Tensor],
+    numbers: list[Tensor],
+    g_y: Tensor,
+    g_final: list[Tensor],
+    spec: str,
+    samples: int,
+    key: int,
+) -> list[Tensor]:
+    known = _SPECS[spec]
+    if known.backward is None:
+        raise ValueError(f"{spec}: these kernels are of inference")
+    return _fake(known, known.backward, g_y, g_y.dtype, g_y.shape[1:])
