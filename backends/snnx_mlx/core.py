@@ -153,16 +153,19 @@ def _draw(
     if step.op == "dropout" and not attributes["per_step"]:
         times = mx.zeros(1, mx.uint32)
     size = math.prod(x.shape[2:])
+    if step.op not in ("dropout", "poisson"):
+        analog = attributes["neuron"].analog
+        share = env[step.inputs["analog"]] if "analog" in step.inputs else mx.array(float(analog))
+        place = (count, index, times, share, copies, tuple(x.shape[2:]))
+        inputs["mask"] = draws.Drawn(dials["seed"], purpose, step.path, *place)
+        return
     u = draws.uniform(dials["seed"], purpose, step.path, count, index, times, size)
     u = u.reshape(times.shape[0], index.shape[0], *x.shape[2:])
     u = mx.tile(u, (1, copies, *[1] * (x.ndim - 2))) if copies > 1 else u
     if step.op == "poisson":
         inputs["noise"] = u
-    elif step.op == "dropout":
-        inputs["mask"] = (u >= attributes["rate"]).astype(x.dtype)
     else:
-        analog = attributes["neuron"].analog
-        inputs["mask"] = u < (env[step.inputs["analog"]] if "analog" in step.inputs else analog)
+        inputs["mask"] = (u >= attributes["rate"]).astype(x.dtype)
 
 
 def _array_layer(layer: ArrayLayer, inputs: Arrays) -> mx.array:

@@ -6,6 +6,11 @@ draws anew when they change; `mx.random` would freeze its mask inside one.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import mlx.core as mx
 
 from snnx.random import KEY_STEPS, MULTIPLIERS, ROUNDS, key_hash
@@ -82,3 +87,52 @@ def bernoulli(
 ) -> mx.array:
     """Return bool [T, N, elements], true with probability float32(p)."""
     return uniform(seed, purpose, path, counter, samples, times, elements) < p
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A mask that is drawn where it is used: `mask()` as an array, or its bits inside a kernel.
+
+    seed and count are 0-d; index [N] are positions in the data set, times [T] absolute steps; share
+    is the 0-d probability; the batch axis holds `copies` of the samples, outermost. `features` is
+    the shape of one sample.
+    """
+
+    seed: mx.array
+    purpose: str
+    path: str
+    count: mx.array
+    index: mx.array
+    times: mx.array
+    share: mx.array
+    copies: int
+    features: tuple[int, ...]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The number of samples and the key, which a kernel takes as numbers."""
+        return self.index.shape[0], key_hash(self.purpose, self.path)
+
+    def arrays(self) -> dict[str, mx.array]:
+        """Return what a kernel draws from, under the names of its arguments."""
+        share = self.share.astype(mx.float32)
+        every = (self.seed, self.count, self.index, self.times, share)
+        return {n: a.reshape(-1) for n, a in zip(ARGUMENTS, every, strict=True)}
+
+    def mask(self) -> mx.array:
+        """Return the mask, bool [T, N, *F]."""
+        size = math.prod(self.features)
+        place = (self.count, self.index, self.times, size)
+        u = uniform(self.seed, self.purpose, self.path, *place)
+        u = u.reshape(self.times.shape[0], self.index.shape[0], *self.features)
+        u = mx.tile(u, (1, self.copies, *[1] * len(self.features))) if self.copies > 1 else u
+        return u < self.share
+
+
+ARGUMENTS = ("seed", "count", "index", "times", "share")
+
+
+def drawn(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs of a step with a mask as an array."""
+    mask = inputs.get("mask")
+    return {**inputs, "mask": mask.mask()} if isinstance(mask, Drawn) else dict(inputs)

@@ -15,6 +15,7 @@ import mlx.core as mx
 
 from snnx.ops.norm_neuron import BRANCHES, STATISTICS, norm_attributes, step_count
 from snnx_mlx.arrays import custom_op, nested_sum, sum_to
+from snnx_mlx.draws import drawn
 from snnx_mlx.norm import moved
 from snnx_mlx.packed import pack, scale_of, unpack
 from snnx_mlx.ranks import Share
@@ -63,6 +64,12 @@ class FusedScan(Scan):
 
     branches: tuple[Branch, ...] = ()
     fire = "spike"
+    place: tuple[int, int] = (0, 0)  # samples and key of the draws that a kernel makes itself
+
+    @classmethod
+    def own(cls, inputs: Mapping[str, Any]) -> tuple[dict[str, mx.array], tuple[int, int]]:
+        """Return the inputs as arrays, and the place of draws that are left to a kernel."""
+        return drawn(inputs), (0, 0)
 
     def joint(self, *inputs: mx.array) -> tuple[mx.array, ...]:
         """Return what the scan gives, then of each branch mean and variance, or words and scale."""
@@ -179,9 +186,10 @@ def _fused(
     steps: int,
     names: tuple[str, ...],
     branches: tuple[Branch, ...],
+    place: tuple[int, int],
 ) -> tuple[Any, FusedScan]:
     scan = kind(unit, fire, observe, steps, names, {})
-    scan.branches, scan.fire = branches, fire
+    scan.branches, scan.fire, scan.place = branches, fire, place
     scan.prepare()
     return custom_op(scan.joint, scan.pull), scan
 
@@ -205,9 +213,11 @@ def run_fused(kind: type[FusedScan], inputs: Arrays, attributes: Attributes) -> 
     present = [p for p in BRANCHES if ("residual" if p else "x") in inputs]
     branches = tuple(_branch(p, inputs, attributes, steps) for p in present)
     x, states = inputs["x"], unit.trace().states
-    given = {f"state.{s}": mx.zeros(x.shape[1:], mx.float32) for s in states} | dict(inputs)
+    given = {f"state.{s}": mx.zeros(x.shape[1:], mx.float32) for s in states}
+    own, place = kind.own(inputs)
+    given |= own
     fire, observe = attributes.get("fire", "spike"), bool(attributes.get("observe", False))
-    op, scan = _fused(kind, unit, fire, observe, steps, tuple(given), branches)
+    op, scan = _fused(kind, unit, fire, observe, steps, tuple(given), branches, place)
     rest = list(op(*given.values()))
     names = (*scan.sequences, *scan.state_names)
     found = {name: rest.pop(0) for name in names}

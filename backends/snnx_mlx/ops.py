@@ -23,7 +23,7 @@ from snnx_mlx import (
     updates,
 )
 from snnx_mlx.arrays import custom_op, nested_sum
-from snnx_mlx.kernels import neuron, norm_neuron
+from snnx_mlx.kernels import neuron, norm_neuron, rate_neuron
 from snnx_mlx.packed import packed_product
 from snnx_mlx.quantize import quantized
 
@@ -116,7 +116,7 @@ RULES: dict[str, Rule] = {
     "neuron": neuron,
     "norm_neuron": norm_neuron,
     "recurrent": recurrent.recurrent,
-    "rate_neuron": rates.rate_neuron,
+    "rate_neuron": rate_neuron,
     "rate_mapping": rates.rate_mapping,
     "rate_block": rate_block.rate_block,
     "readout": losses.readout,

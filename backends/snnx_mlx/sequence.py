@@ -18,6 +18,7 @@ from snnx.lower import evaluate, forward_lines, reverse_lines
 from snnx.ops.neuron import learned_names
 from snnx.trace import Trace
 from snnx_mlx.arrays import custom_op, sum_to
+from snnx_mlx.draws import drawn
 
 Arrays = Mapping[str, mx.array]
 Attributes = Mapping[str, Any]
@@ -52,7 +53,7 @@ def neuron(inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
 
 def run_scan(kind: type[Scan], inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
     """Run a spiking layer by its kind of scan; states that are not given are at rest."""
-    x = inputs["x"]
+    x, inputs = inputs["x"], drawn(inputs)
     steps = attributes.get("steps", x.shape[0])
     rest = mx.zeros(x.shape[1:], mx.float32)
     trace: Trace = attributes["neuron"].trace()

@@ -166,7 +166,10 @@ class TorchBackend:
         chunk: int | None = None,
         recompute: int | None = None,
     ) -> Footprint:
-        """Return the bytes of an eager step; lean None is that of a GPU. No device is needed."""
+        """Return the bytes of an eager step; lean None is that of a GPU, as the kernels are.
+
+        No device is needed.
+        """
         from snnx_torch.footprint import footprint
 
         if precision not in self.precisions:
@@ -174,7 +177,7 @@ class TorchBackend:
         dtype = torch.float64 if precision == "fp64" else torch.float32
         low = torch.bfloat16 if precision == "bf16" else None
         form = {"dtype": dtype, "low": low, "lean": lean is not False}
-        form |= {"chunk": chunk, "recompute": recompute}
+        form |= {"chunk": chunk, "recompute": recompute, "kernels": "auto"}
         return footprint(program, objective, optim, steps=steps, samples=samples, **form)
 
     def peak_bytes(self, reset: bool = False) -> int | None:

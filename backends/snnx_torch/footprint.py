@@ -25,8 +25,9 @@ from snnx.objective import Objective
 from snnx.optim import Optim
 from snnx.program import Program
 from snnx_torch import core
+from snnx_torch.kernels.implementation import Choice
 from snnx_torch.net import Net
-from snnx_torch.prepare import Play, prepare
+from snnx_torch.prepare import Play
 from snnx_torch.session import TorchSession
 
 
@@ -85,9 +86,13 @@ def footprint(
     chunk: int | None = None,
     recompute: int | None = None,
     device: str = "meta",
+    kernels: Choice = "generic",
 ) -> Footprint:
-    """Return the bytes of one step for a batch of `samples`; `device` "cpu" runs it for real."""
-    net = Net(program, _weights(program), torch.device(device), dtype, low, lean)
+    """Return the bytes of one step for a batch of `samples`; `device` "cpu" runs it for real.
+
+    `kernels` are those of `Backend.build`; "auto" on "meta" is what CUDA gets.
+    """
+    net = Net(program, _weights(program), torch.device(device), dtype, low, lean, kernels)
     form = {"compile": False, "deterministic": False, "group": None}
     session = TorchSession(net, objective, optim, steps, **form, chunk=chunk, recompute=recompute)
     batch: Any = {
@@ -118,7 +123,7 @@ def _targets(program: Program, objective: Objective, samples: int) -> np.ndarray
 def _kept(session: TorchSession, samples: int) -> dict[str, int]:
     """Return the bytes alive after the forward pass, by the path of the step that made them."""
     net, ledger = session.net, Ledger()
-    prepared = prepare(net.program, Run(session.train, 1), low=net.low, lean=net.lean)
+    prepared = net.prepared(Run(session.train, 1))
     plays = tuple(_labelled(play, ledger) for play in prepared.plays)
     x = torch.zeros((1, samples, *net.program.input_shape), dtype=net.dtype, device=net.device)
     dials = {n: torch.zeros((), device=net.device) for n in (*session.names, *COUNTERS)}

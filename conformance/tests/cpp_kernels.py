@@ -162,6 +162,10 @@ class CppKernels:
         run(pointers, numbers, 0, threads)
         return found
 
+    def layout(self, made: Job, shape: tuple[int, ...]) -> Layout:
+        """Return how a forward deals out the neurons of a step."""
+        return Layout.of(shape)
+
     def arrays(
         self, made: Job, inputs: Mapping[str, Any], attributes: Mapping[str, Any]
     ) -> dict[str, np.ndarray]:
@@ -188,7 +192,7 @@ class CppKernels:
         made = self.prepare(inputs, attributes, dtype)
         shape = inputs["x"].shape[1:]
         arrays = self.arrays(made, inputs, attributes)
-        found = self.call(made.forward, made, Layout.of(shape), dtype, arrays)
+        found = self.call(made.forward, made, self.layout(made, shape), dtype, arrays)
         outputs = {"y": read(found["y"], dtype).reshape(-1, *shape)}
         for i, state in enumerate(made.unit.states):
             outputs[state] = found[f"s{i}_out"].reshape(shape)
@@ -240,6 +244,9 @@ class CppRates(CppKernels):
             self.sources[(source, DATA[dtype], 32)] = None
         return Job(of, variant, *sources)
 
+    def layout(self, made: Job, shape: tuple[int, ...]) -> Layout:
+        return Layout.of(shape).coding(widest(made.unit))
+
     def vjp(
         self,
         op: Any,
@@ -251,9 +258,9 @@ class CppRates(CppKernels):
         """Return the gradients of the input and of a learned threshold."""
         made = self.prepare(inputs, attributes, dtype)
         shape, steps = inputs["x"].shape[1:], made.variant.steps
-        layout = Layout.of(shape).lanes("layer", 4, 2)
         arrays = self.arrays(made, inputs, attributes)
-        kept = self.call(made.forward, made, layout, dtype, arrays)
+        kept = self.call(made.forward, made, self.layout(made, shape), dtype, arrays)
+        layout = Layout.of(shape).lanes("layer", 4, 2)
         arrays |= {"code": kept["code"], "g_y": np.asarray(cotangents["y"], np.float64)}
         got = self.call(made.backward, made, layout, dtype, arrays)
         g_x = read(got["g_x"], dtype).reshape(1, *shape)

@@ -96,13 +96,15 @@ def dyadic(language: str) -> None:
         assert torch.equal(g_fast[name], g), name
 
 
-def longer_than_a_word(language: str, dtype: torch.dtype, fire: str) -> None:
-    """T = 70 has whole chunks and a rest; spikes are equal and gradients follow."""
+def longer_than_a_word(
+    language: str, dtype: torch.dtype, fire: str, shape: tuple[int, int, int]
+) -> None:
+    """A sequence of whole chunks and a rest; spikes are equal and gradients follow."""
     neuron = LEARNED
-    inputs = case(neuron, (70, 3, 13), scale=0.1)
+    inputs = case(neuron, shape, scale=0.1)
     inputs["x"] = inputs["x"].to(dtype)
     if fire == "mixed":
-        inputs["mask"] = torch.rand(70, 3, 13, generator=torch.manual_seed(2)) < 0.3
+        inputs["mask"] = torch.rand(shape, generator=torch.manual_seed(2)) < 0.3
     attributes = {"neuron": neuron, "fire": fire}
     (generic, g_generic), (fast, g_fast) = both(inputs, attributes, language)
     near = 2e-2 if dtype == torch.bfloat16 else 2e-5

@@ -50,7 +50,9 @@ class HostKernels:
         given = [np.array(a.view(raw.get(a.dtype, a.dtype))) for a in arrays]
         types = [np.array(mx.zeros((1,), raw.get(d, d))).dtype for _, d in outputs]
         made = [np.full(s, 77, t) for (s, _), t in zip(outputs, types, strict=True)]
-        every = [*given[:-1], *made]
+        by_name = dict(zip(source.names("in"), given[:-1], strict=True))
+        by_name |= dict(zip(source.names("out"), made, strict=True))
+        every = [by_name[n] for n in source.names("in", "out")]
         pointers = (ctypes.c_void_p * len(every))(*(a.ctypes.data for a in every))
         run = getattr(self.library, cpp_name(source, name))
         run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
@@ -78,10 +80,10 @@ def host(monkeypatch: pytest.MonkeyPatch) -> HostKernels:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["neuron", "norm_neuron"])
+@pytest.mark.parametrize("name", ["neuron", "norm_neuron", "rate_neuron"])
 def test_every_sample_agrees_with_the_reference_as_well_as_the_generic_path(host, name):
     backend, op = load_backend("mlx"), OPS[name]
-    chosen = [s for s in samples(op) if name == "neuron" or served(s)]
+    chosen = [s for s in samples(op) if name != "norm_neuron" or served(s)]
     assert len(chosen) > 10
     for sample in chosen:
         for dtype in sample.dtypes:
@@ -98,6 +100,67 @@ def test_every_sample_agrees_with_the_reference_as_well_as_the_generic_path(host
                 plain = replace(sample, attributes=attributes)
                 allowed = max(2 * outcome(backend, op, plain, dtype).error, SUMMED)
                 assert found.error <= allowed, (sample.name, found.error, allowed)
+
+
+@pytest.mark.slow
+def test_masks_drawn_in_the_kernels_are_those_of_the_generic_path(host):
+    import mlx.core as mx
+
+    from snnx import (
+        TET,
+        Adam,
+        BatchNorm,
+        Chain,
+        Dial,
+        Input,
+        Learned,
+        Linear,
+        Optim,
+        Recurrent,
+        Triangular,
+        flatten,
+    )
+    from snnx.building import initial_parameters
+
+    own = LIF(analog=Dial("share", 0.4), surrogate=Triangular(1.0), threshold=Learned(0.9))
+    layers = (
+        Linear(9, bias=False),
+        BatchNorm(),
+        own,
+        Linear(7),
+        own,
+        Linear(5),
+        Recurrent(own),
+        Linear(4),
+    )
+    program = flatten(Chain(Input(6), *layers))
+    backend: Any = load_backend("mlx")
+    x = np.random.default_rng(2).uniform(size=(4, 8, 6)).astype(np.float32)
+    batch: Any = {"x": x, "y": np.arange(8) % 4, "index": np.arange(8) * 1000}
+    results: dict[str, Any] = {}
+    for how in ("generic", "noted", "kernels"):
+        with pytest.MonkeyPatch.context() as patch:
+            if how == "generic":
+                patch.setattr("snnx_mlx.kernels.launch.target", lambda: None)
+            net = backend.build(program, initial_parameters(program, 0), device="cpu", lean=True)
+            session = backend.session(net, TET(), Optim(Adam(lr=0.01)), steps=4, compile=False)
+            steps = range(1 if how == "noted" else 3)
+            losses = [
+                session.read(session.step([batch], {"step": step, "seed": 5}))["loss"]
+                for step in steps
+            ]
+        if how == "noted":
+            host.compile()
+        results[how] = (losses, session.export().parameters)
+    assert host.launches >= 12
+    drawn = [source for source, _, _ in host.sources if "snn_draw(" in source.text]
+    assert len(drawn) == 4  # forward and backward, of the neuron and of the pair
+    assert len({source.name for source in drawn}) == 4
+    assert all(np.isfinite(results["kernels"][0]))
+    np.testing.assert_allclose(results["kernels"][0], results["generic"][0], rtol=1e-5)
+    for path, value in results["generic"][1].items():
+        np.testing.assert_allclose(results["kernels"][1][path], value, atol=2e-5, err_msg=path)
+    mx.clear_cache()
 
 
 def test_without_a_device_the_generic_scan_runs_and_says_why():

@@ -56,7 +56,7 @@ def test_dyadic_inputs_are_bit_equal_to_the_generic_rule():
 @pytest.mark.parametrize("fire", ["spike", "mixed"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sequences_longer_than_a_word(dtype, fire):
-    law.longer_than_a_word("cpp", dtype, fire)
+    law.longer_than_a_word("cpp", dtype, fire, (70, 3, 13))
 
 
 @NEEDS_CPP

@@ -159,7 +159,9 @@ class CWriter(Writer):
         self.row("const size_t stride = total;")
 
     def rows_of_lane(self) -> None:
-        self.row("for (size_t e = group * lane + column; e < total; e += (size_t)lane * groups) {")
+        self.row("uint turn = 0;")
+        step = "e += (size_t)lane * groups, ++turn"
+        self.row(f"for (size_t e = group * lane + column; e < total; {step}) {{")
         self.depth += 1
 
     def loop(self, variable: str, count: int | str) -> None:
@@ -187,6 +189,12 @@ class CWriter(Writer):
     def store_word(self, array: str, index: str, value: str) -> None:
         kind = next(a.kind for a in self.arguments if a.name == array)
         self.row(f"{array}[{index}] = ({_CPP_TYPES[kind]})({value});")
+
+    def store_column(self, array: str, value: str) -> None:
+        self.store_word(array, "group * lane + column", value)
+
+    def quotient(self, number: str, by: str) -> str:
+        return f"({number} / {by})"
 
     def reduce(self, array: str, value: str, share: str) -> None:
         self.row(f"{array}[group * lane + column] = {value};")

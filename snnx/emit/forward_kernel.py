@@ -32,7 +32,7 @@ def forward(unit: Unit, variant: Variant, make: type[Writer], drive: Drive | Non
         w.argument("checkpoints", "float", "out")
     w.argument("total", "uint", "size")
     frame.drive.declare(w)
-    w.tile("forward")
+    frame.drive.open(w, "forward")
     frame.load_numbers()
     frame.start()
     frame.drive.begin(w)
@@ -51,6 +51,7 @@ def forward(unit: Unit, variant: Variant, make: type[Writer], drive: Drive | Non
         for s in frame.states.values():
             w.store(f"{s}_out", "e", s)
     frame.drive.finish(w)
+    frame.drive.close(w)
     return w.source()
 
 

@@ -32,6 +32,10 @@ class Drive:
     def declare(self, w: Writer) -> None:
         """Declare arguments."""
 
+    def open(self, w: Writer, name: str) -> None:
+        """Begin the kernel: how neurons are dealt out to threads."""
+        w.tile(name)
+
     def begin(self, w: Writer) -> None:
         """Load what does not change over time."""
 
@@ -41,6 +45,9 @@ class Drive:
 
     def finish(self, w: Writer) -> None:
         """Write what was gathered over time."""
+
+    def close(self, w: Writer) -> None:
+        """End what `open` began."""
 
 
 class Frame:

@@ -10,6 +10,7 @@ from typing import Any
 from snnx.emit.unit import Share, Unit
 from snnx.emit.variant import Source, Variant, word_bits
 
+CODES = 4  # of two bits, in a byte
 LIMIT = 2**30  # neurons of one step, N * prod(F): places within two steps are 32-bit numbers
 
 
@@ -42,6 +43,13 @@ class Layout:
         rows = -(-self.total // lane)
         return replace(self, lane=lane, groups=max(min(groups, rows), 1))
 
+    def coding(self, share: Share) -> Layout:
+        """Return the layout in which a thread owns the four neurons whose codes are one byte.
+
+        The lane is a multiple of 16, so that each of the four is loaded with its neighbours.
+        """
+        return self.lanes(share, 16 * -(-self.total // (16 * CODES)), 1)
+
     @property
     def turns(self) -> int:
         """How many neurons a thread owns at most."""
@@ -71,6 +79,7 @@ def shapes(source: Source, unit: Unit, variant: Variant, layout: Layout) -> dict
         "g_residual": (steps, total),
         "bits": (variant.parts, total),
         "checkpoints": (variant.parts, len(unit.states), total),
+        "code": (layout.coding(widest(unit)).lane,),
     }
     names = source.names("out")
     for name in names:
@@ -98,6 +107,7 @@ def sizes(
         "lane": layout.lane,
         "groups": layout.groups,
         "turns": layout.turns,
+        "coded": layout.coding(widest(unit)).lane,
         "features": layout.features,
         "samples": samples,
         "key": key,

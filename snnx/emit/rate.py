@@ -1,11 +1,13 @@
 """The kernels of DSR's spiking layer: the neuron forward, the mapping of its rates backward.
 
-    forward     y[t] as the neuron; Ibar = sum_t w[t] x[t];  code = inside + 2 above, one byte
+    forward     y[t] as the neuron; Ibar = sum_t w[t] x[t];  code = inside + 2 above, two bits
     backward    G = T sum_t w[t] g_y[t];  g_x = inside G / (tau T), the same at every step
                 g_threshold = kappa sum(above G)
 
-The weights w[t] sum to 1. Kept for the backward: the code alone, whatever T is. The equations are
-those of the op `rate_neuron`.
+The weights w[t] sum to 1. Kept for the backward: the codes alone, four neurons to a byte, whatever
+T is. Byte b holds neurons b, b + B, b + 2 B and b + 3 B of B = `coded` bytes, so that a thread
+writes a byte alone, and threads beside each other read neurons beside each other. The equations
+are those of the op `rate_neuron`.
 """
 
 from __future__ import annotations
@@ -48,6 +50,17 @@ class _Mean(Drive):
             w.argument("weights", "float")
         w.argument("code", "byte", "out")
 
+    def open(self, w: Writer, name: str) -> None:
+        for size in ("lane", "groups", "turns"):
+            w.argument(size, "uint", "size")
+        w.lanes(name)
+        w.variable("codes", 0, "uint")
+        w.rows_of_lane()
+
+    def close(self, w: Writer) -> None:
+        w.end()
+        w.store_column("code", "codes")
+
     def begin(self, w: Writer) -> None:
         if not self.static:
             w.variable("mean")
@@ -71,7 +84,7 @@ class _Mean(Drive):
         inside = f"({w.bit(compare[op].format(mean, zero), 0)}"
         inside += f" & {w.bit(compare[op].format('limit', mean), 0)})"
         w.let("word", f"{inside} | {w.bit(compare['gt'].format(mean, 'limit'), 1)}", "uint")
-        w.store_word("code", "e", "word")
+        w.put("codes", "codes | (word << (2 * turn))")
 
 
 def rate_forward(unit: Unit, variant: Variant, rule: Rule, make: type[Writer]) -> Source:
@@ -92,6 +105,7 @@ def rate_backward(variant: Variant, rule: Rule, make: type[Writer]) -> Source:
     if learned:
         w.argument("partial_p0", "float", "out")
     w.argument("total", "uint", "size")
+    w.argument("coded", "uint", "size")
     if learned:
         w.argument("lane", "uint", "size")
         w.argument("groups", "uint", "size")
@@ -101,7 +115,8 @@ def rate_backward(variant: Variant, rule: Rule, make: type[Writer]) -> Source:
         w.rows_of_lane()
     else:
         w.tile("rate_backward")
-    w.let("word", w.load("code", "e", "uint"), "uint")
+    byte = w.load("code", "e % coded", "uint")
+    w.let("word", f"{byte} >> (2 * {w.quotient('e', 'coded')})", "uint")
     w.variable("collapsed")
     mul = w.operations["mul"].format
     looped = variant.steps > UNROLLED

@@ -117,6 +117,14 @@ class TritonWriter(Writer):
         value = f"({value}).to({array}.dtype.element_ty)"
         self.row(f"tl.store({array} + ({index}), {value}, mask=m)")
 
+    def store_column(self, array: str, value: str) -> None:
+        place = "tl.program_id(1) * lane + column"
+        cast = f"({value}).to({array}.dtype.element_ty)"
+        self.row(f"tl.store({array} + {place}, {cast}, mask=owned)")
+
+    def quotient(self, number: str, by: str) -> str:
+        return f"({number} // {by})"
+
     def reduce(self, array: str, value: str, share: str) -> None:
         if share == "layer":
             place = "tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)"

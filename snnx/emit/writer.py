@@ -82,7 +82,7 @@ class Writer(ABC):
 
     @abstractmethod
     def rows_of_lane(self) -> None:
-        """Begin the loop over the neurons of a thread's column."""
+        """Begin the loop over the neurons of a thread's column, the `turn`-th at a time."""
 
     @abstractmethod
     def loop(self, variable: str, count: int | str) -> None:
@@ -111,6 +111,14 @@ class Writer(ABC):
     @abstractmethod
     def store_word(self, array: str, index: str, value: str) -> None:
         """Write a word of the neuron."""
+
+    @abstractmethod
+    def store_column(self, array: str, value: str) -> None:
+        """Write a word of a thread's column."""
+
+    @abstractmethod
+    def quotient(self, number: str, by: str) -> str:
+        """Return a whole number divided by another, rounded down."""
 
     @abstractmethod
     def reduce(self, array: str, value: str, share: str) -> None:

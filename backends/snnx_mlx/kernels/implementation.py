@@ -14,7 +14,7 @@ from snnx_mlx.kernels import launch
 Name = Literal["generic", "metal", "cuda"]
 Choice = Literal["auto", "generic", "fused"]
 CHOICES: tuple[Choice, ...] = ("auto", "generic", "fused")
-KERNELS = ("neuron", "norm_neuron")  # ops that have kernels
+KERNELS = ("neuron", "norm_neuron", "rate_neuron")  # ops that have kernels
 DATA = (mx.float32, mx.bfloat16, mx.float16)
 
 

@@ -79,15 +79,16 @@ def launch(
     variant: Variant,
     layout: Layout,
     arrays: Mapping[str, mx.array],
+    place: tuple[int, int] = (0, 0),
 ) -> dict[str, mx.array]:
-    """Run a kernel; return what it wrote, in flat shapes."""
-    kind, data = kinds(source, unit, variant), arrays["x"].dtype
+    """Run a kernel; return what it wrote, in flat shapes. `place`: samples and key of draws."""
+    kind, data = kinds(source, unit, variant), arrays["x" if "x" in arrays else "g_y"].dtype
     wanted = shapes(source, unit, variant, layout)
     outputs = [
         (shape, data if kind[name] == "data" else _TYPES[kind[name]])
         for name, shape in wanted.items()
     ]
-    numbers = sizes(source, unit, layout)
+    numbers = sizes(source, unit, layout, *place)
     given = [arrays[name].reshape(-1) for name in source.names("in")]
     given.append(mx.array(list(numbers.values()), mx.uint32))
     threads = layout.lane * layout.groups if "lane" in numbers else layout.total

@@ -1,7 +1,7 @@
 """The rule of the op "neuron": kernels where `implementation` says so, else the generic scan.
 
 The backward recomputes the states from the input, which MLX keeps in any case; bits would spare
-nothing. A mask is an array here, drawn before.
+nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from snnx.emit.c_text import CWriter
 from snnx.emit.layout import Layout, finished, partials, widest
 from snnx_mlx import sequence
 from snnx_mlx.arrays import custom_op
+from snnx_mlx.draws import ARGUMENTS, Drawn
 from snnx_mlx.kernels.implementation import implementation
 from snnx_mlx.kernels.launch import LANE, launch
 
@@ -32,28 +33,42 @@ def neuron(inputs: Arrays, attributes: Mapping[str, Any]) -> dict[str, mx.array]
         attributes["neuron"], attributes.get("fire", "spike"), attributes.get("observe", False)
     )
     given = tuple(name for name in of.states if name in inputs)
+    inputs, place = opened(inputs)
     extra = {"mixed": "mask", "imposed": "spike"}.get(of.fire, "")
-    names = ("x", *given, *(n.name for n in of.numbers), *((extra,) if extra else ()))
+    beside: tuple[str, ...] = (extra,) if extra else ()
+    if "seed" in inputs:
+        extra, beside = "drawn", ARGUMENTS
+    names = ("x", *given, *(n.name for n in of.numbers), *beside)
     steps = attributes.get("steps", x.shape[0])
     chunk = chunk_of(steps, "input", len(of.states), 0)
     static = x.shape[0] < steps
     variant = Variant(steps, static, given, extra, "input", True, chunk)  # type: ignore[arg-type]
-    found = _made(of, variant, names)(*(inputs[name] for name in names))
+    found = _made(of, variant, names, place)(*(inputs[name] for name in names))
     results = ("y", *(("spike", "potential") if of.observe else ()), *of.states)
     return dict(zip(results, found, strict=False))
 
 
+def opened(inputs: Mapping[str, Any]) -> tuple[dict[str, mx.array], tuple[int, int]]:
+    """Return the inputs with what a mask is drawn from in its place, and its samples and key."""
+    mask = inputs.get("mask")
+    if not isinstance(mask, Drawn):
+        return dict(inputs), (0, 0)
+    return {**{n: a for n, a in inputs.items() if n != "mask"}, **mask.arrays()}, mask.place
+
+
 @lru_cache(maxsize=1024)
-def _made(of: Unit, variant: Variant, names: tuple[str, ...]) -> Any:
-    fused = _Fused(of, variant, names)
+def _made(of: Unit, variant: Variant, names: tuple[str, ...], place: tuple[int, int]) -> Any:
+    fused = _Fused(of, variant, names, place)
     return custom_op(fused.forward, fused.backward)
 
 
 class _Fused:
     """Forward and backward of one unit by kernels, on inputs of these names."""
 
-    def __init__(self, of: Unit, variant: Variant, names: tuple[str, ...]) -> None:
-        self.of, self.variant, self.names = of, variant, names
+    def __init__(
+        self, of: Unit, variant: Variant, names: tuple[str, ...], place: tuple[int, int]
+    ) -> None:
+        self.of, self.variant, self.names, self.place = of, variant, names, place
         self.sources = forward(of, variant, CWriter), backward(of, variant, CWriter)
         self.outputs = self.sources[0].names("out")
 
@@ -66,6 +81,7 @@ class _Fused:
                 found[f"s{i}_in"] = named[state].astype(mx.float32)
         for i, number in enumerate(self.of.numbers):
             found[f"p{i}_at"] = named[number.name].astype(mx.float32)
+        found |= {name: named[name] for name in ARGUMENTS if name in named}
         if "mask" in named:
             found["mask"] = named["mask"].astype(mx.uint8)
         if "spike" in named:
@@ -76,7 +92,9 @@ class _Fused:
         """Return y, observed sequences, final states and, for long sequences, checkpoints."""
         shape = tuple(inputs[0].shape[1:])
         layout = Layout.of(shape)
-        got = launch(self.sources[0], self.of, self.variant, layout, self.arrays(inputs))
+        got = launch(
+            self.sources[0], self.of, self.variant, layout, self.arrays(inputs), self.place
+        )
         return tuple(
             a if name == "checkpoints" else a.reshape(*a.shape[:-1], *shape)
             for name, a in got.items()
@@ -97,7 +115,7 @@ class _Fused:
         layout = Layout.of(shape)
         if self.of.learned:
             layout = layout.lanes(widest(self.of), min(LANE, layout.total), 1)
-        got = launch(self.sources[1], self.of, self.variant, layout, arrays)
+        got = launch(self.sources[1], self.of, self.variant, layout, arrays, self.place)
         named = {"x": got["g_x"].reshape(-1, *shape)}
         for i, state in enumerate(self.of.states):
             if state in self.variant.given:

@@ -16,8 +16,10 @@ from snnx.emit import pair as pair_unit
 from snnx.emit.c_text import CWriter
 from snnx.emit.layout import Layout, finished, partials, widest
 from snnx.ops.norm_neuron import step_count
+from snnx_mlx.draws import ARGUMENTS
 from snnx_mlx.kernels.implementation import implementation
 from snnx_mlx.kernels.launch import LANE, launch
+from snnx_mlx.kernels.neuron import opened
 from snnx_mlx.norm_neuron import Branch, FusedScan, run_fused
 
 Arrays = Mapping[str, mx.array]
@@ -27,6 +29,11 @@ KINDS = {"": "norm", "residual_": "residual"}
 class KernelPair(FusedScan):
     """The scan of norm, residual and neuron by kernels; statistics and packing are its parent's."""
 
+    @classmethod
+    def own(cls, inputs: Mapping[str, Any]) -> tuple[dict[str, mx.array], tuple[int, int]]:
+        """Return the inputs, and for a mask what the kernel draws it from."""
+        return opened(inputs)
+
     def prepare(self) -> None:
         """Make the kernels; what they fix is known once the branches are."""
         normed = [b for b in self.branches if b.mode is not None]
@@ -34,6 +41,7 @@ class KernelPair(FusedScan):
         fire = self.fire
         self.of = pair_unit(self.unit, fire, "potential" in self.sequences, residual)  # type: ignore[arg-type]
         extra = {"mixed": "mask", "imposed": "spike"}.get(fire, "")
+        extra = "drawn" if "seed" in self.names else extra
         chunk = chunk_of(self.steps, "input", len(self.of.states), 0)
         states = self.of.states
         self.variant = Variant(self.steps, False, states, extra, "input", True, chunk)  # type: ignore[arg-type]
@@ -52,6 +60,7 @@ class KernelPair(FusedScan):
                     numbers[f"p.{KINDS[branch.prefix]}.{name}"] = array.reshape(-1)
         for i, number in enumerate(self.of.numbers):
             found[f"p{i}_at"] = numbers[number.name]
+        found |= {name: given[name] for name in ARGUMENTS if name in given}
         if "mask" in given:
             found["mask"] = given["mask"].astype(mx.uint8)
         if "spike" in given:
@@ -64,7 +73,7 @@ class KernelPair(FusedScan):
         extra = self._extra(given)
         arrays = self._kernel_arrays(self._restored(given, extra))
         shape = tuple(inputs[self.names.index("x")].shape[1:])
-        got = launch(self.sources[0], self.of, self.variant, Layout.of(shape), arrays)
+        got = launch(self.sources[0], self.of, self.variant, Layout.of(shape), arrays, self.place)
         checkpoints = [a for n, a in got.items() if n == "checkpoints"]
         found = [a.reshape(*a.shape[:-1], *shape) for n, a in got.items() if n != "checkpoints"]
         return (*found, *extra, *checkpoints)
@@ -82,7 +91,7 @@ class KernelPair(FusedScan):
             arrays["checkpoints"] = outputs[-1]
         layout = Layout.of(shape)
         layout = layout.lanes(widest(self.of), min(LANE, layout.total), 1)
-        got = launch(self.sources[1], self.of, self.variant, layout, arrays)
+        got = launch(self.sources[1], self.of, self.variant, layout, arrays, self.place)
         found = {s: got[f"g_s{i}_in"].reshape(shape) for i, s in enumerate(self.of.states)}
         sums = {
             name: finished(got[partial], share, layout)

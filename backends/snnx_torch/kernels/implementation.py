@@ -40,9 +40,10 @@ def implementation(
     `units` are those of a recurrent layer, each of which is fed back to each.
 
     The attribute "implementation" asks for one: "auto" (the default) takes Triton on CUDA wherever
-    it can, "generic" the interpreted lists, "triton" the kernels or an error, "cpp" the shared
-    kernel body on the CPU, which g++ compiles when a step first meets it, or an error. "fused" is
-    "cpp" on the CPU and "triton" elsewhere.
+    it can, and on "meta", which stands for CUDA in a prediction of memory; "generic" the
+    interpreted lists, "triton" the kernels or an error, "cpp" the shared kernel body on the CPU,
+    which g++ compiles when a step first meets it, or an error. "fused" is "cpp" on
+    the CPU and "triton" elsewhere.
 
     Raises: ValueError for an unknown choice, and where kernels are asked for and cannot be.
     """
@@ -72,7 +73,7 @@ def _decided(asked: str, device: str, dtype: str, few: bool, units: int) -> tupl
         return "refused", f"kernels is one of {CHOICES}, not {asked!r}"
     if asked == "generic":
         return "generic", "asked for"
-    if asked == "auto" and device != "cuda":
+    if asked == "auto" and device not in ("cuda", "meta"):
         return "generic", f"on {device}; by itself it takes kernels on CUDA only"
     if asked == "fused":
         asked = "cpp" if device == "cpu" else "triton"
@@ -91,7 +92,9 @@ def _decided(asked: str, device: str, dtype: str, few: bool, units: int) -> tupl
 
 def _missing(asked: str, device: str, dtype: str, few: bool) -> str:
     """Return what a kernel lacks, or nothing."""
-    if asked == "cpp":
+    if device == "meta":
+        pass  # shapes alone, for a device that is not here
+    elif asked == "cpp":
         if device != "cpu":
             return f"the tensors are on {device}"
         if compiler() is None:

@@ -3,7 +3,7 @@
     snnx::rate_forward(x, states, numbers, weights, spec, kappa) -> [y, final states, code]
     snnx::rate_backward(code, weights, g_y, spec) -> [g_x of one step, sum of above G]
 
-Kept for the backward is the code, one byte per neuron, whatever T is.
+Kept for the backward are the codes, two bits per neuron, whatever T is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from snnx.emit import Rule, Source, Unit, Variant, chunk_of, rate_backward, rate_forward
-from snnx.emit.layout import Layout
+from snnx.emit.layout import Layout, widest
 from snnx_torch.kernels.implementation import fused
 from snnx_torch.kernels.launch import block
 from snnx_torch.kernels.neuron import known, unit_of, whole
@@ -69,7 +69,7 @@ def forward_op(
     arrays |= dict(zip(given, states, strict=True))
     arrays |= {f"p{i}_at": number for i, number in enumerate(numbers)}
     size = block(known.unit, known.variant, x.element_size())
-    layout = Layout.of(tuple(shape))
+    layout = Layout.of(tuple(shape)).coding(widest(known.unit))
     got = LAUNCH[known.language](known.forward, known.unit, known.variant, layout, arrays, size)
     code = got.pop("code")
     return [*(a.view(*a.shape[:-1], *shape) for a in got.values()), code]
@@ -88,7 +88,9 @@ def _(
     y = x.new_empty((known.variant.steps, *shape))
     count = len(known.unit.states) if known.variant.final else 0
     final = [x.new_empty(shape, dtype=torch.float32) for _ in range(count)]
-    return [y, *final, x.new_empty((shape.numel(),), dtype=torch.uint8)]
+    layout = Layout(shape.numel(), shape[1:].numel(), shape[-1])
+    size = layout.coding(widest(known.unit)).lane
+    return [y, *final, x.new_empty((size,), dtype=torch.uint8)]
 
 
 @torch.library.custom_op("snnx::rate_backward", mutates_args=())
