@@ -215,10 +215,13 @@ class Backend(Protocol):
         samples: int,
         precision: str = "fp32",
         lean: bool | None = None,
+        kernels: str = "auto",
         chunk: int | None = None,
         recompute: int | None = None,
     ) -> Footprint:
         """Return the bytes of one training step for a batch of `samples` static inputs.
+
+        kernels is that of `build`. A backend that predicts without the device predicts for a GPU.
 
         Raises: BackendError where the backend cannot tell.
         """

@@ -176,13 +176,14 @@ class MlxBackend:
         samples: int,
         precision: str = "fp32",
         lean: bool | None = None,
+        kernels: Choice = "auto",
         chunk: int | None = None,
         recompute: int | None = None,
     ) -> Footprint:
         """Return the bytes of a step that is run here, on MLX's default device."""
         from snnx_mlx.footprint import footprint
 
-        net = self.build(program, _ones(program), precision=precision, lean=lean)
+        net = self.build(program, _ones(program), precision=precision, lean=lean, kernels=kernels)
         form = {"steps": steps, "chunk": chunk, "recompute": recompute}
         session = self.session(net, objective, optim, **form)
         return footprint(session, samples)

@@ -94,6 +94,7 @@ class NumpyBackend:
         samples: int,
         precision: str = "fp32",
         lean: bool | None = None,
+        kernels: str = "auto",
         chunk: int | None = None,
         recompute: int | None = None,
     ) -> Footprint:

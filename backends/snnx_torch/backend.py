@@ -163,10 +163,11 @@ class TorchBackend:
         samples: int,
         precision: str = "fp32",
         lean: bool | None = None,
+        kernels: Choice = "auto",
         chunk: int | None = None,
         recompute: int | None = None,
     ) -> Footprint:
-        """Return the bytes of an eager step; lean None is that of a GPU, as the kernels are.
+        """Return the bytes of an eager step; lean None and kernels "auto" are those of a GPU.
 
         No device is needed.
         """
@@ -177,7 +178,7 @@ class TorchBackend:
         dtype = torch.float64 if precision == "fp64" else torch.float32
         low = torch.bfloat16 if precision == "bf16" else None
         form = {"dtype": dtype, "low": low, "lean": lean is not False}
-        form |= {"chunk": chunk, "recompute": recompute, "kernels": "auto"}
+        form |= {"chunk": chunk, "recompute": recompute, "kernels": kernels}
         return footprint(program, objective, optim, steps=steps, samples=samples, **form)
 
     def peak_bytes(self, reset: bool = False) -> int | None:

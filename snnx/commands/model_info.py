@@ -68,7 +68,8 @@ def describe(program: Program, name: str | None, steps: int, screen: Screen) -> 
         return {"parameters": sum(p.size for p in program.parameters)}
     zeros = {p.path: np.zeros(p.shape, np.float32) for p in program.parameters}
     runs = dict(backend.build(program, zeros).implementations())
-    kept = _kept(backend, program, steps)
+    generic = all("generic (" in text for text in runs.values())
+    kept = _kept(backend, program, steps, "generic" if generic else "auto")
     short = {path: text.partition(" (")[0] for path, text in runs.items()}
     print_steps(step_table(program, kept, _inside(program, short) | short), screen)
     for text in dict.fromkeys(runs.values()):
@@ -92,14 +93,15 @@ def _inside(program: Program, runs: Mapping[str, str]) -> dict[str, str]:
     return {step.path: "with its neuron" for step in program.steps if step.path not in left}
 
 
-def _kept(backend: Backend, program: Program, steps: int) -> dict[str, dict[str, float]]:
+def _kept(
+    backend: Backend, program: Program, steps: int, kernels: str
+) -> dict[str, dict[str, float]]:
     """Return the bytes of one sample by step in both forms; nothing where they are not told."""
     found: dict[str, dict[str, float]] = {}
     for column, lean in FORMS.items():
         try:
-            told = backend.footprint(
-                program, SDT(), Optim(), steps=steps, samples=SAMPLES, lean=lean
-            ).kept
+            form: dict[str, Any] = {"steps": steps, "samples": SAMPLES, "lean": lean}
+            told = backend.footprint(program, SDT(), Optim(), **form, kernels=kernels).kept
         except BackendError:
             return {}
         if told:

@@ -50,6 +50,7 @@ def plan(request: Request, screen: Screen) -> None:
             samples=samples,
             precision=chosen.precision,
             lean=chosen.lean,
+            kernels=chosen.kernels,
             chunk=chosen.chunk,
             recompute=chosen.recompute,
         )
