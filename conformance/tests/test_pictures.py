@@ -143,6 +143,12 @@ def test_pictures_that_cannot_be_drawn_are_named(
         plots.main(run_dir(tmp_path / "run"), which, format)
 
 
+def test_a_method_without_numbers_of_its_own_is_said_to_have_none(tmp_path: Path) -> None:
+    folder = run_dir(tmp_path / "run", result={"methods": ["tet"]})
+    with pytest.raises(ValueError, match="learned and measured no number of its own; what TET"):
+        plots.main(folder, "method")
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such run directory"):
         plots.main(tmp_path / "absent")

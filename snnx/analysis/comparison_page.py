@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from snnx.analysis import style
+from snnx.analysis.atomic import write_bytes
 from snnx.analysis.comparison import (
     FIGURES,
     NOT_SET,
@@ -20,7 +21,6 @@ from snnx.analysis.comparison import (
 from snnx.analysis.comparison_plots import DASHES, draw_comparison, look_of
 from snnx.analysis.page import commands, word
 from snnx.analysis.pagestyle import document, figure
-from snnx.analysis.plots import write_bytes
 from snnx.analysis.rundata import RunData
 
 CAPTIONS = {

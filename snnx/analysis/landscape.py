@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from snnx import random
 from snnx.analysis import style
+from snnx.analysis.atomic import write_bytes
 from snnx.analysis.rundata import LANDSCAPE_FILE, RunData
 from snnx.backend import Session
 from snnx.data import Batches
@@ -98,8 +99,6 @@ def landscape(
 
 def save_landscape(folder: Path, arrays: Arrays) -> Path:
     """Write plots/landscape.npz of a run: landscape_grid, landscape_sdt, landscape_tet."""
-    from snnx.analysis.plots import write_bytes
-
     path = Path(folder) / LANDSCAPE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     file = io.BytesIO()

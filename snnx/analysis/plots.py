@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnx.analysis import style
+from snnx.analysis.atomic import write_bytes
 from snnx.analysis.energy_plot import draw_energy
 from snnx.analysis.landscape import draw_landscape
 from snnx.analysis.method_plot import draw_method, is_rate
@@ -153,10 +153,13 @@ def draw(run: RunData, which: str = "all") -> dict[str, Figure]:
         figures = {name: function(run) for name, function in chosen.items()}
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     if not drawn and which != "all":
-        raise ValueError(
-            f"{run.folder}: holds no data for the picture {which!r}; metrics.jsonl grows with "
-            "every epoch, and plots/data.npz is written when the run ends"
+        why = (
+            "its method set, learned and measured no number of its own; what TET does is in `time`"
+            if which == "method" and run.result
+            else "metrics.jsonl grows with every epoch, and plots/data.npz is written when the run "
+            "ends"
         )
+        raise ValueError(f"{run.folder}: holds no data for the picture {which!r}; {why}")
     return drawn
 
 
@@ -173,18 +176,6 @@ def main(run_dir: Path, which: str = "all", format: str = "svg") -> list[Path]:
         write_bytes(path, style.save(figure, format))
         paths.append(path)
     return paths
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there: a reader never sees half of it."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
 
 
 def _lines(

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snnx.analysis import style
+from snnx.analysis.atomic import write_bytes
 from snnx.analysis.operations import operations
 from snnx.analysis.page import page
-from snnx.analysis.plots import draw, write_bytes
+from snnx.analysis.plots import draw
 from snnx.analysis.raster import chosen_neurons, chosen_samples
 from snnx.analysis.rates import DEAD, SATURATED, Rates, firing_rates
 from snnx.analysis.rundata import DATA_FILE, read_run
