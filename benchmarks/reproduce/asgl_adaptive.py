@@ -240,7 +240,10 @@ def draw(record: Record) -> None:
                     for w in s["widths"]
                 ]
                 means, errors = zip(*spread, strict=True)
-                ax.errorbar(s["widths"], means, errors, fmt="o-", color=colour)
+                beside = 0.97 if kind == "fixed" else 1.03  # so that bars do not hide each other
+                ax.errorbar(
+                    [beside * w for w in s["widths"]], means, errors, fmt="o-", color=colour
+                )
                 ends.append((means[0], kind, colour))
             ax.set_xscale("log")
             ax.set_xticks(s["widths"], [f"{w:g}" for w in s["widths"]])
