@@ -54,8 +54,10 @@ class Session(Protocol):
 
         Value and gradients, clip, update, project, commit statistics, without waiting for the
         device. A loss or gradient that is not finite leaves weights, moments and statistics as
-        they were. Returns what `read` takes. `mode` stands for the training mode of the program,
-        for example Mode("smooth", "batch", True, "train") where two backends are compared.
+        they were, and so do all later steps until `read` has said so: the step can be taken again
+        with the weights that it had. Returns what `read` takes. `mode` stands for the training
+        mode of the program, for example Mode("smooth", "batch", True, "train") where two backends
+        are compared.
         `vote` is a wish of this process, counted over all of them.
 
         `gradients`, canonical arrays by parameter, stand for those of the mean loss of all `parts`
@@ -68,7 +70,8 @@ class Session(Protocol):
     def read(self, pending: Any) -> dict[str, float]:
         """Wait, and return loss, correct, samples, gradient_norm, votes.
 
-        Raises: FloatingPointError with the step's number where they are not finite.
+        Raises: FloatingPointError with the step's number where they are not finite, or where the
+        step was not taken because one before it was not finite.
         """
         ...
 

@@ -249,3 +249,10 @@ def check_snapshot(program: Program, optim: Optim, snapshot: Snapshot) -> None:
         ]
     if wrong:
         raise ValueError("the checkpoint does not fit the model: " + "; ".join(wrong))
+
+
+def not_taken(step: int, loss: float, norm: float) -> str:
+    """Return why a step changed nothing: it, or one before it, was not finite."""
+    if np.isfinite(loss) and np.isfinite(norm):
+        return f"step {step}: was not taken, since a step before it was not finite"
+    return f"step {step}: loss {loss}, gradient norm {norm}; weights were left as they were"

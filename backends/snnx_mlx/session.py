@@ -18,6 +18,7 @@ from snnx.batch import (
     check_names,
     check_parts,
     check_snapshot,
+    not_taken,
 )
 from snnx.chunks import check_chunk
 from snnx.mode import EVAL, Mode, Run
@@ -29,7 +30,7 @@ from snnx_mlx.compiling import compiles
 from snnx_mlx.memory import within_memory
 from snnx_mlx.net import Net, project
 from snnx_mlx.ranks import Ranks, Share, lost, share_of
-from snnx_mlx.train_step import TrainStep, Tree
+from snnx_mlx.train_step import TrainStep, Tree, resumed
 
 Pending = dict[str, Any]
 
@@ -63,7 +64,7 @@ class MlxSession:
                 for p in net.program.parameters
                 for m in optim.rule(p).moments
             }
-            self.count = mx.array(0, mx.uint32)
+            self.count = mx.array(0, mx.int32)
 
     def _dials(self, dials: Dials) -> Tree:
         buffer = self.train_step.dials
@@ -142,10 +143,9 @@ class MlxSession:
         with within_memory(), self._others():
             loss, norm, correct, votes = (to_numpy(pending[name]).item() for name in names)
         if not pending["finite"].item():
-            raise FloatingPointError(
-                f"step {pending['step']}: loss {loss}, gradient norm {norm}; weights were left "
-                "as they were"
-            )
+            with mx.stream(self.net.device):
+                self.count = resumed(self.count)
+            raise FloatingPointError(not_taken(pending["step"], loss, norm))
         return {
             "loss": loss,
             "correct": int(correct),
@@ -251,7 +251,7 @@ class MlxSession:
     def export(self) -> Snapshot:
         """Return weights, statistics and moments."""
         parameters, statistics = self.net.arrays()
-        count = int(to_numpy(self.count))
+        count = int(to_numpy(resumed(self.count)))
         return Snapshot(host(parameters), host(statistics), host(self.moments), count)
 
     def load(self, snapshot: Snapshot) -> None:
@@ -262,7 +262,7 @@ class MlxSession:
             self.net.assign(parameters, floats(snapshot.statistics))
             if snapshot.moments:
                 self.moments = floats(snapshot.moments)
-                self.count = mx.array(snapshot.count, mx.uint32)
+                self.count = mx.array(snapshot.count, mx.int32)
             mx.eval(self.net.parameters(), self.moments, self.count)
 
     def implementations(self) -> dict[str, str]:

@@ -26,6 +26,16 @@ from snnx_mlx.ranks import Ranks, Share
 Tree = dict[str, mx.array]
 
 
+def halted(count: mx.array) -> mx.array:
+    """Return the count of a session that takes no step until it is read: -1 - count, once."""
+    return mx.where(count < 0, count, -1 - count)
+
+
+def resumed(count: mx.array) -> mx.array:
+    """Return the count of updates, halted or not."""
+    return mx.where(count < 0, -1 - count, count)
+
+
 class TrainStep:
     """The run, the loss, its gradients and the update of a network; `traces` counts its calls."""
 
@@ -130,7 +140,8 @@ class TrainStep:
 
         `totals` is T of every part, `shares` what each is a part of; `imposed` are gradients of the
         mean loss over all parts that stand for those of their paths. Everything stays as it was
-        where loss or gradients are not finite; the choice is made on the device.
+        where loss or gradients are not finite, and in later steps too, since the count is halted;
+        the choice is made on the device.
         """
         dials = self.dials.read(words)
         samples = sum(
@@ -160,6 +171,7 @@ class TrainStep:
         squares = [nested_sum(g * g, g.ndim) for g in grads.values()]
         norm = mx.sqrt(sum(squares, start=mx.array(0.0)))
         finite = mx.logical_and(mx.isfinite(loss), mx.isfinite(norm))
+        finite = mx.logical_and(finite, count >= 0)
         updated, new_moments = self._update(parameters, grads, norm, moments, count + 1, dials)
 
         def keep(new: Tree, old: Tree) -> Tree:
@@ -173,7 +185,7 @@ class TrainStep:
             "votes": vote,
         }
         after = (keep(updated, parameters), keep(moved, statistics), keep(new_moments, moments))
-        return (*after, mx.where(finite, count + 1, count), figures)
+        return (*after, mx.where(finite, count + 1, halted(count)), figures)
 
     def reduced(
         self, grads: Tree, statistics: Tree, figures: tuple[mx.array, ...], weight: float | None

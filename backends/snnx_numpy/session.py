@@ -17,6 +17,7 @@ from snnx.batch import (
     check_share,
     check_snapshot,
     dial_values,
+    not_taken,
 )
 from snnx.chunks import check_chunk
 from snnx.mode import EVAL, Mode, Run, train_mode
@@ -52,6 +53,7 @@ class NumpySession:
             for m in optim.rule(p).moments
         }
         self.count = 0
+        self.halted = False  # after a step that is not finite, until that has been read
 
     def run(
         self,
@@ -157,12 +159,12 @@ class NumpySession:
                 grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
             grads |= {k: np.asarray(g, self.net.dtype) for k, g in (gradients or {}).items()}
             norm = float(np.sqrt(sum(float((g * g).sum()) for g in grads.values())))
-        finite = bool(np.isfinite(loss) and np.isfinite(norm))
+        finite = bool(np.isfinite(loss) and np.isfinite(norm)) and not self.halted
         if finite:
             self.count += 1
             updated(self.net, self.optim, self.moments, self.count, grads, norm, values)
         else:
-            self.net.statistics = statistics
+            self.net.statistics, self.halted = statistics, True
         return {
             "loss": loss,
             "correct": correct,
@@ -185,10 +187,9 @@ class NumpySession:
     def read(self, pending: dict[str, float]) -> dict[str, float]:
         """Return the step's figures; FloatingPointError where they are not finite."""
         if not pending["finite"]:
-            raise FloatingPointError(
-                f"step {pending['step']}: loss {pending['loss']}, gradient norm "
-                f"{pending['gradient_norm']}; weights were left as they were"
-            )
+            self.halted = False
+            figures = (pending["loss"], pending["gradient_norm"])
+            raise FloatingPointError(not_taken(int(pending["step"]), *figures))
         return {k: pending[k] for k in ("loss", "correct", "samples", "gradient_norm", "votes")}
 
     def loss(

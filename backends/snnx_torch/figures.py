@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from snnx.batch import not_taken
 from snnx_torch.arrays import to_numpy
 
 
@@ -31,10 +32,7 @@ def figures(pending: Pending, alone: bool) -> dict[str, float]:
     finite, norm, correct, mean, votes = to_numpy(pending.report).tolist()
     loss = float(losses.sum()) / pending.samples if alone else mean
     if not finite:
-        raise FloatingPointError(
-            f"step {pending.step}: loss {loss}, gradient norm {norm}; "
-            "weights were left as they were"
-        )
+        raise FloatingPointError(not_taken(pending.step, loss, norm))
     return {
         "loss": loss,
         "correct": int(correct),

@@ -43,7 +43,7 @@ from snnx_torch.net import Net
 from snnx_torch.ranks import Ranks, Share, share_of
 from snnx_torch.snapshots import exported, load_moments, load_weights
 from snnx_torch.train_step import Inputs, TrainStep
-from snnx_torch.update import Update
+from snnx_torch.update import Update, resumed
 
 ENDS = (".spike", ".potential")
 
@@ -141,7 +141,11 @@ class TorchSession:
 
     def read(self, pending: Pending) -> dict[str, float]:
         """Wait for the step; FloatingPointError where it was not finite."""
-        return figures(pending, alone=self.ranks is None or self.ranks.size == 1)
+        try:
+            return figures(pending, alone=self.ranks is None or self.ranks.size == 1)
+        except FloatingPointError:
+            self.count.copy_(resumed(self.count))
+            raise
 
     def _run(
         self,
@@ -263,7 +267,7 @@ class TorchSession:
 
     def export(self) -> Snapshot:
         """Return weights, statistics and moments as canonical arrays."""
-        return exported(self.net, self.moments, self.owners, int(self.count))
+        return exported(self.net, self.moments, self.owners, int(resumed(self.count)))
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over a snapshot."""

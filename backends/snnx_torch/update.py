@@ -119,7 +119,8 @@ class Update:
 
         `totals` are the numbers of steps of the micro-batches `parts`, `shares` what each is a part
         of; `imposed` are gradients of the mean loss over all of them, which stand for those of
-        their paths.
+        their paths. After a step that is not finite everything stays as it is, in later steps too:
+        the count is halted.
         """
         dials = unpack(buffer, self.names, self.dtype)
         leaves = {k: p.detach().requires_grad_() for k, p in parameters.items()}
@@ -151,7 +152,7 @@ class Update:
             grads |= imposed
             mean = total / samples
             norm = norm_of(grads.values())
-            finite = torch.isfinite(mean) & torch.isfinite(norm)
+            finite = torch.isfinite(mean) & torch.isfinite(norm) & (count >= 0)
             old = {k: p.detach() for k, p in parameters.items()}
             new, new_moments = self._updated(old, grads, moments, count + 1, norm, dials, finite)
             figures = [finite, norm, correct, mean, vote]
@@ -160,7 +161,7 @@ class Update:
                 new,
                 chosen(finite, new_statistics, statistics),
                 new_moments,
-                torch.where(finite, count + 1, count),
+                torch.where(finite, count + 1, halted(count)),
                 report,
                 losses,
             )
@@ -239,6 +240,16 @@ class Update:
                 else:
                     new_moments |= zip((f"{path}.{name}" for path in paths), pieces, strict=True)
         return new, new_moments
+
+
+def halted(count: Tensor) -> Tensor:
+    """Return the count of a session that takes no step until it is read: -1 - count, once."""
+    return torch.where(count < 0, count, -1 - count)
+
+
+def resumed(count: Tensor) -> Tensor:
+    """Return the count of updates, halted or not."""
+    return torch.where(count < 0, -1 - count, count)
 
 
 def commit(old: Sequence[Tensors], new: Sequence[Tensors]) -> None:
