@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 import snnx
+from snnx import BatchNorm
 from snnx.cli import main
 from snnx.data.digits import digits
+from snnx.methods import DspikeMethod
+from snnx.methods.rewrite import layers_in
+from snnx.models import mnist_toy, resnet18_dspike
 from snnx.training.recipe import RecipeError, override, read_recipe, resolve
 from snnx.training.recipe_plan import make_plan
 from snnx.training.recipe_schema import TABLES
@@ -94,3 +98,15 @@ def test_the_command_line_says_it_in_one_line(capsys: pytest.CaptureFixture[str]
 def test_a_dsr_layer_refuses_what_its_mapping_cannot_have(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_tdbn_writes_over_no_scale_that_a_model_brought() -> None:
+    method = DspikeMethod(tdbn=True)
+    twice = resnet18_dspike(width=0.0625, sum_scale=2**-0.5)
+    with pytest.raises(ValueError, match=r"scaled by \[0.35\d+\] already, tdBN scales by 0.5"):
+        method.rewrite(twice)
+    for once in (resnet18_dspike(width=0.0625), resnet18_dspike(width=0.0625, norm_scale=1.0)):
+        found = [v.scale for v in layers_in(method.rewrite(once)) if isinstance(v, BatchNorm)]
+        assert set(found) == {0.5}
+    with pytest.raises(ValueError, match="no BatchNorm to scale; put one into it"):
+        method.rewrite(mnist_toy())

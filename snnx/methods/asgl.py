@@ -85,7 +85,7 @@ class ASGLMethod(Method):
                 "use LIF neurons, or method dsr"
             )
         if not any(isinstance(layer, Neuron) for layer in layers):
-            raise ValueError("method asgl: the model has no spiking neuron")
+            raise ValueError("method asgl: the model has no spiking neuron; put a LIF into it")
         # p = 1 stays 1 at every milestone: a plain surrogate gradient, and no mask to draw
         analog = Dial(ANALOG, 1.0 - self.p) if self.p < 1 else 0.0
 

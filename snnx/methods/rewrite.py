@@ -45,11 +45,19 @@ def with_tdbn(model: Any, alpha: float = 1.0, threshold: float = 1.0) -> Any:
     """Return the model with tdBN in place of batch norm: its output is scaled by alpha threshold.
 
     alpha is 1, or 1 / sqrt(2) for the norms whose outputs meet in a residual sum; threshold is that
-    of the neurons. Source: Zheng 2021; Dspike Eq. 4-5. Raises: ValueError without a BatchNorm.
+    of the neurons. Source: Zheng 2021; Dspike Eq. 4-5.
+    Raises: ValueError without a BatchNorm, or where one has another scale already.
     """
     scale = alpha * threshold
-    if not any(isinstance(layer, BatchNorm) for layer in layers_in(model)):
-        raise ValueError("with_tdbn: the model has no BatchNorm")
+    scales = {layer.scale for layer in layers_in(model) if isinstance(layer, BatchNorm)}
+    if not scales:
+        raise ValueError("with_tdbn: the model has no BatchNorm to scale; put one into it")
+    other = sorted(scales - {1.0, scale})
+    if other:
+        raise ValueError(
+            f"with_tdbn: norms of the model are scaled by {other} already, tdBN scales by {scale}; "
+            "leave out tdBN, or the scale of the model (norm_scale, sum_scale)"
+        )
 
     def scaled(layer: Layer) -> Layer:
         return replace(layer, scale=scale) if isinstance(layer, BatchNorm) else layer
