@@ -1,10 +1,11 @@
-"""Do two backends reach the same accuracy? Ten seeds on each, and a test of equivalence.
+"""Do two sides reach the same accuracy? Ten seeds on each, and a test of equivalence.
+
+A side is a backend, or one with keys of the recipe that say how it runs: `torch/kernels=fused`.
 
 Two one-sided Welch tests (TOST): the means of the last-epoch test accuracy are equivalent where
 both "the difference is at most -margin" and "at least +margin" are rejected at level alpha.
 
-`python -m snnx_conformance.equivalence` trains the recipe `digits`, writes its file after every
-run, and goes on where it was stopped. The file carries the hash of the ops that the recipe uses and
+`python -m snnx_conformance.equivalence` trains a recipe, `digits`, writes its file after every run, and goes on where it was stopped. The file carries the hash of the ops that the recipe uses and
 of the recipe itself: it stands until one of them changes. Source of the test: Schuirmann 1987.
 Needs scipy, which the extra "test" brings.
 """
@@ -64,15 +65,16 @@ def tost(
     }
 
 
-def accuracy(backend: str, seed: int, words: Sequence[str]) -> dict[str, Any]:
-    """Train the recipe once and return the last-epoch test accuracy and the seconds it took."""
+def accuracy(recipe: str, side: str, seed: int, words: Sequence[str]) -> dict[str, Any]:
+    """Train the recipe once on a side and return the last-epoch test accuracy and the seconds it took."""
     from snnx.training import loop
     from snnx.training.recipe import override, read_recipe, resolve
     from snnx.training.recipe_data import open_data
     from snnx.training.recipe_plan import make_plan
 
-    words = [*words, f"backend={backend}", f"seed={seed}"]
-    resolved = resolve([read_recipe(RECIPE), *(override(word) for word in words)])
+    backend, *keys = side.split("/")
+    words = [*words, f"backend={backend}", *keys, f"seed={seed}"]
+    resolved = resolve([read_recipe(recipe), *(override(word) for word in words)])
     dataset = open_data(resolved.values["data"])
     began = time.monotonic()
     training = loop.start(make_plan(resolved.values, dataset), dataset)
@@ -82,10 +84,11 @@ def accuracy(backend: str, seed: int, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _describe(training: Any) -> dict[str, str]:
-    return dict(training.backend.describe())
+    found = training.session.implementations()
+    return {**training.backend.describe(), "neurons": "; ".join(sorted(set(found.values())))}
 
 
-def identity(words: Sequence[str] = ()) -> dict[str, Any]:
+def identity(recipe: str = RECIPE, words: Sequence[str] = ()) -> dict[str, Any]:
     """Return by what a result is known: the ops it used, the hash of their spec, the run."""
     from snnx import serial
     from snnx.ops import hash_of
@@ -93,7 +96,7 @@ def identity(words: Sequence[str] = ()) -> dict[str, Any]:
     from snnx.training.recipe_data import open_data
     from snnx.training.recipe_plan import make_plan
 
-    resolved = resolve([read_recipe(RECIPE), *(override(word) for word in words)])
+    resolved = resolve([read_recipe(recipe), *(override(word) for word in words)])
     dataset = open_data(resolved.values["data"])
     plan = make_plan(resolved.values, dataset)
     used = plan.ops()
@@ -110,7 +113,7 @@ def identity(words: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "ops": sorted(used),
         "spec": hash_of(used),
-        "recipe": [RECIPE, *words],
+        "recipe": [recipe, *words],
         "run": hashlib.sha256(json.dumps(_set(run), sort_keys=True).encode()).hexdigest(),
     }
 
@@ -122,11 +125,13 @@ def _set(value: Any) -> Any:
     return [_set(v) for v in value] if isinstance(value, list) else value
 
 
-def _start(place: Path, names: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
+def _start(
+    place: Path, names: Sequence[str], recipe: str, words: Sequence[str]
+) -> dict[str, Any]:
     """Return the file's content, or a new one; ValueError where the file is of something else."""
     fresh = {
         "format": FORMAT,
-        **identity(words),
+        **identity(recipe, words),
         "environment": environment(),
         "runs": {name: {} for name in names},
     }
@@ -152,27 +157,29 @@ def _write(place: Path, content: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, test, and return 0 (equivalent), 2 (usage) or 5 (not equivalent)."""
     parser = argparse.ArgumentParser(prog="python -m snnx_conformance.equivalence")
-    parser.add_argument("--backends", default="torch,mlx", help="two names")
+    parser.add_argument("--sides", default="torch,mlx", help="two, BACKEND[/KEY=VALUE...]")
+    parser.add_argument("--recipe", default=RECIPE)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--out", type=Path, default=PLACE)
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="changes of the recipe")
     options = parser.parse_args(argv)
-    names = options.backends.split(",")
+    names = options.sides.split(",")
     if len(names) != 2 or options.seeds < 2:
-        parser.error("give two backends and at least two seeds")
+        parser.error("give two sides and at least two seeds")
     try:
-        content = _start(options.out, names, options.words)
+        content = _start(options.out, names, options.recipe, options.words)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    width = max(map(len, names))
     for seed in range(options.seeds):
         for name in names:
             runs = content["runs"][name]
             if str(seed) not in runs:
-                runs[str(seed)] = accuracy(name, seed, options.words)
+                runs[str(seed)] = accuracy(options.recipe, name, seed, options.words)
                 _write(options.out, content)
             share, seconds = runs[str(seed)]["test_accuracy"], runs[str(seed)]["seconds"]
-            print(f"seed {seed}  {name:<6} {100 * share:.2f} %  {seconds} s", flush=True)
+            print(f"seed {seed}  {name:<{width}} {100 * share:.2f} %  {seconds} s", flush=True)
     first, second = (
         [content["runs"][name][str(seed)]["test_accuracy"] for seed in range(options.seeds)]
         for name in names

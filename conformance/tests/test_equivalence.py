@@ -53,14 +53,14 @@ def test_stopped_test_goes_on_seed_by_seed(
 ) -> None:
     made: list[tuple[str, int]] = []
 
-    def accuracy(backend: str, seed: int, words: Any) -> dict[str, Any]:
+    def accuracy(recipe: str, backend: str, seed: int, words: Any) -> dict[str, Any]:
         if len(made) == 3:
             raise KeyboardInterrupt
         made.append((backend, seed))
         return {"test_accuracy": A[seed], "seconds": 1.0, "describe": {}}
 
     monkeypatch.setattr(equivalence, "accuracy", accuracy)
-    argv = ["--seeds", "2", "--out", str(tmp_path / "e.json"), "--backends", "torch,mlx"]
+    argv = ["--seeds", "2", "--out", str(tmp_path / "e.json"), "--sides", "torch,mlx"]
     with pytest.raises(KeyboardInterrupt):
         main(argv)
     first, made[:] = list(made), []
