@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 from scipy import stats
 
+from snnx.ops import hash_of
 from snnx_conformance import equivalence
 from snnx_conformance.equivalence import identity, main, tost
 
-COMMITTED = Path(__file__).parents[1] / "records" / "equivalence.json"
+RECORDS = Path(__file__).parents[1] / "records"
+COMMITTED = [
+    RECORDS / "equivalence.json",
+    RECORDS / "equivalence-kernels-digits.json",
+    RECORDS / "equivalence-kernels-fashion.json",
+]
 
 
 A = [0.985, 0.981, 0.987, 0.983, 0.984, 0.986, 0.982, 0.985, 0.983, 0.984]
@@ -70,9 +76,14 @@ def test_stopped_test_goes_on_seed_by_seed(
     assert "move the file away" in capsys.readouterr().err
 
 
-def test_committed_result_is_of_this_spec_and_passed() -> None:
-    content = json.loads(COMMITTED.read_text(encoding="utf-8"))
-    assert {key: content[key] for key in identity()} == identity()
+@pytest.mark.parametrize("place", COMMITTED, ids=lambda place: place.stem)
+def test_committed_result_is_of_this_spec_and_passed(place: Path) -> None:
+    content = json.loads(place.read_text(encoding="utf-8"))
+    recipe, *words = content["recipe"]
+    assert content["spec"] == hash_of(content["ops"])
+    if recipe == "digits":  # embedded; other data need not be here
+        now = identity(recipe, words)
+        assert {key: content[key] for key in now} == now
     runs = [[run["test_accuracy"] for run in r.values()] for r in content["runs"].values()]
     assert [len(r) for r in runs] == [equivalence.SEEDS] * 2
     assert content["test"] == tost(runs[0], runs[1]) | {
@@ -80,3 +91,12 @@ def test_committed_result_is_of_this_spec_and_passed() -> None:
         for k in ("difference", "standard_error", "degrees_of_freedom", "p")
     } | {"means": pytest.approx(content["test"]["means"])}
     assert content["test"]["equivalent"]
+
+
+@pytest.mark.parametrize("place", COMMITTED[1:], ids=lambda place: place.stem)
+def test_a_side_was_run_as_it_says(place: Path) -> None:
+    runs = json.loads(place.read_text(encoding="utf-8"))["runs"]
+    for side, name in (("generic/lean=false", "neuron: generic"), ("fused/lean=true", "cpp")):
+        found = [r for key, r in runs.items() if key.endswith(side)]
+        assert found
+        assert all(name in run["describe"]["neurons"] for run in found[0].values())
