@@ -5,7 +5,8 @@ A side is a backend, or one with keys of the recipe that say how it runs: `torch
 Two one-sided Welch tests (TOST): the means of the last-epoch test accuracy are equivalent where
 both "the difference is at most -margin" and "at least +margin" are rejected at level alpha.
 
-`python -m snnx_conformance.equivalence` trains a recipe, `digits`, writes its file after every run, and goes on where it was stopped. The file carries the hash of the ops that the recipe uses and
+`python -m snnx_conformance.equivalence` trains a recipe, `digits`, writes its file after every
+run, and goes on where it was stopped. The file carries the hash of the ops that the recipe uses and
 of the recipe itself: it stands until one of them changes. Source of the test: Schuirmann 1987.
 Needs scipy, which the extra "test" brings.
 """
@@ -66,7 +67,7 @@ def tost(
 
 
 def accuracy(recipe: str, side: str, seed: int, words: Sequence[str]) -> dict[str, Any]:
-    """Train the recipe once on a side and return the last-epoch test accuracy and the seconds it took."""
+    """Train the recipe once on a side; return its last-epoch test accuracy and seconds."""
     from snnx.training import loop
     from snnx.training.recipe import override, read_recipe, resolve
     from snnx.training.recipe_data import open_data
@@ -125,9 +126,7 @@ def _set(value: Any) -> Any:
     return [_set(v) for v in value] if isinstance(value, list) else value
 
 
-def _start(
-    place: Path, names: Sequence[str], recipe: str, words: Sequence[str]
-) -> dict[str, Any]:
+def _start(place: Path, names: Sequence[str], recipe: str, words: Sequence[str]) -> dict[str, Any]:
     """Return the file's content, or a new one; ValueError where the file is of something else."""
     fresh = {
         "format": FORMAT,
