@@ -246,11 +246,12 @@ def says(record: Record) -> str:
     seen = [arm for arm, (mean, error) in found.items() if abs(mean) > 2 * error]
     cosines = np.array([run["cosine"] for run in runs[ADAPTED]])
     shown = f"Clear is the difference from {' and '.join(seen)}" if seen else "None is clear"
+    best = " Dspike's mean is the highest." if means[0] == max(means) else ""
     return f"""## What this says
 
 {shown}: all means lie within {max(means) - min(means):.1f} points, and with
-{len(b)} seeds of this size a gain of less than about one point cannot be seen. What the rule does
-can be: b leaves {s["start"]:g} and is at {b[:, -1].mean():.1f} on average after {b.shape[1]}
+{len(b)} seeds of this size a gain of less than about one point cannot be seen.{best} What the rule
+does can be: b leaves {s["start"]:g} and is at {b[:, -1].mean():.1f} on average after {b.shape[1]}
 epochs. It could have moved by {s["step"] * b.shape[1]:.1f} at most, and the paper's curve takes
 300 epochs, so this is its beginning only. The FDG of one batch of {s["batch_size"]} is a noisy
 guide here: the cosine of the chosen b lies anywhere between {cosines.min():.2f} and

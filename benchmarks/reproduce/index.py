@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections import Counter
 
 from common import PAGES, RESULTS, Record, reflow, table
 
@@ -72,6 +73,8 @@ def page() -> str:
             command = f"`python benchmarks/reproduce/{claim}.py{option}`"
             rows.append([label, what, paper, here, verdict, command, f"[page]({claim}.md)"])
     head = ["", "claim", "paper", "here", "verdict", "command", ""]
+    count = Counter(row[4].strip("*") for row in rows)
+    counted = ", ".join(f"{n} {word}" for word, n in count.most_common())
     return reflow(
         f"""# Reproduction
 
@@ -79,6 +82,8 @@ What the four papers claim and what comes out here, on real data (events are sem
 by one command. These runs are small: one CPU thread, small networks, few epochs. Each page says
 what was reduced. A paper's number stands beside ours to show the direction, not to be met: data
 and networks differ.
+
+{len(rows)} rows: {counted}.
 
 {table(head, rows)}
 
