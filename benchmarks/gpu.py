@@ -4,8 +4,10 @@ python benchmarks/gpu.py --out gpu.json            # on the machine with the GPU
 python benchmarks/gpu.py --out cpu.json --cpu      # the same rows without one: the script itself
 
 Rows: conformance of every installed backend on the device with its record beside the JSON, the
-spine's tests, the digits on each backend, and the first and later steps, eager and compiled. A row
-that fails is kept with the end of what it printed; the exit code is the number of failed rows.
+spine's tests, those of recorded steps, the digits on each backend, and the first and later steps:
+eager, recorded, compiled. A row that fails is kept with the end of what it printed; the exit code
+is the number of failed rows. What neurons and whole networks cost stands in `kernels.py` and
+`networks.py`, each a command of its own.
 """
 
 from __future__ import annotations
@@ -65,12 +67,16 @@ def rows(folder: Path, record: Path, backends: list[str], cpu: bool) -> dict[str
     found["conform"]["matrix"] = read(matrix)
     spine = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "conformance/tests/test_spine.py"]
     found["spine"] = run([python, *spine], environment, 90)
+    captured = [*spine[:-1], "conformance/tests/test_capture_cuda.py", "-rs"]
+    found["capture"] = run([python, *captured], environment, 90)
     for name in backends:
         out = folder / name
         digits = ["-m", "snnx", "train", "digits", "--backend", name, "--out", str(out)]
         found[f"digits-{name}"] = run([python, *digits, "--no-plots"], environment, 240)
         found[f"digits-{name}"]["result"] = read(out / "result.json")
-    for label, extra in (("eager", []), ("compiled", ["--compile"])):
+    forms = {"eager": ["--no-compile", "--no-graph"], "recorded": ["--no-compile"]}
+    forms["compiled"] = ["--compile"]
+    for label, extra in forms.items():
         figures = folder / f"{label}.json"
         step = ["benchmarks/step.py", "--backends", *backends, "--out", str(figures), *extra]
         found[f"step-{label}"] = run([python, *step], environment, 150)

@@ -25,7 +25,9 @@ from typing import Any
 STEPS, BATCH, TIMED, WARM = 4, 32, 60, 10
 
 
-def measure(name: str, compile: bool | None, device: str | None) -> dict[str, Any]:
+def measure(
+    name: str, compile: bool | None, graph: bool | None, device: str | None
+) -> dict[str, Any]:
     """Return the figures of one backend, measured in this process."""
     began = time.perf_counter()
     import snnx
@@ -37,7 +39,7 @@ def measure(name: str, compile: bool | None, device: str | None) -> dict[str, An
     imported = time.perf_counter()
     net = snnx.build(digits(), name, device=device)
     optim = snnx.Optim(snnx.Adam(lr=0.005))
-    session = backend.session(net, snnx.TET(), optim, steps=STEPS, compile=compile)
+    session = backend.session(net, snnx.TET(), optim, steps=STEPS, compile=compile, graph=graph)
     batches = list(Batches(load("digits"), "train", BATCH, seed=0, drop_last=True).epoch(0))
     built = time.perf_counter()
     times = []
@@ -49,6 +51,7 @@ def measure(name: str, compile: bool | None, device: str | None) -> dict[str, An
     return {
         "backend": backend.describe(),
         "compiled": session.compilations() > 0,
+        "form": session.step_form(),
         "T": STEPS,
         "batch": BATCH,
         "import_backend_s": imported - began,
@@ -73,18 +76,21 @@ def main() -> None:
     """Measure and print JSON; write it where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backends", nargs="+")
-    parser.add_argument("--compile", action="store_true", default=None)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--no-graph", action="store_false", dest="graph", default=None)
     parser.add_argument("--device")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
-        print(json.dumps(measure(chosen.one, chosen.compile, chosen.device)))
+        figures = measure(chosen.one, chosen.compile, chosen.graph, chosen.device)
+        print(json.dumps(figures))
         return
     from snnx.backend import installed
 
     names = chosen.backends or [n for n in ("torch", "mlx") if installed(n)]
-    passed = [*(["--compile"] if chosen.compile else [])]
+    passed = {True: ["--compile"], False: ["--no-compile"], None: []}[chosen.compile]
+    passed = [*passed, *(["--no-graph"] if chosen.graph is False else [])]
     passed += ["--device", chosen.device] if chosen.device else []
     found: dict[str, Any] = {
         "command": " ".join(["python", "benchmarks/step.py", *sys.argv[1:]]),

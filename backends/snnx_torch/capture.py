@@ -8,7 +8,8 @@ manual and the CUDA graphs chapter of NVIDIA's.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -55,9 +56,10 @@ class Capture(Protocol):
 
 
 class CudaSide:
-    """A second stream while a graph is recorded; else the work runs where it stands.
+    """A second stream while a graph is warmed and recorded; else the work runs where it stands.
 
-    Two streams in eager mode cost the host more than they give. What the work reads is held until
+    Two streams in eager mode cost the host more than they give, but libraries take room on each
+    before a graph is recorded. What the work reads is held until
     the next work joins, so that the allocator gives its memory to nobody in between.
     """
 
@@ -99,9 +101,19 @@ class CudaCapture:
         """See `Capture.warm`; on the stream that will record, as autograd and cuBLAS want it."""
         main = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(main)
-        with torch.cuda.stream(self.stream):
+        with torch.cuda.stream(self.stream), self._aside():
             work()
         main.wait_stream(self.stream)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Let the side take part, and join it in the end."""
+        self.side.active = True
+        try:
+            yield
+            self.side.join()
+        finally:
+            self.side.active, self.side._last = False, None
 
     def record(self, work: Work) -> Work:
         """See `Capture.record`."""
@@ -116,13 +128,10 @@ class CudaCapture:
             with (
                 torch.cuda.device(self.device),
                 torch.cuda.graph(graph, stream=self.stream, **options),
+                self._aside(),
             ):
-                self.side.active = True
                 work()
-                self.side.join()
         finally:
-            self.side.active = False
-            self.side._last = None
             torch.cuda.set_stream(main)  # a recording that failed leaves its own behind
             if collects:
                 gc.enable()

@@ -138,10 +138,12 @@ class TrainStep:
         if slot.replay is None and slot.taken >= WARM:
             try:
                 slot.replay = self.capture.record(lambda: self._write(form, slot))
-            except torch.OutOfMemoryError:
-                raise
             except RuntimeError as error:
-                self._refused(error)
+                # the end of a recording that failed raises for itself, over the first error
+                first = error.__context__ or error
+                if isinstance(first, torch.OutOfMemoryError):
+                    raise first from None
+                self._refused(first)
                 return self._take(form, slot.inputs)
         if slot.replay is None:
             self.capture.warm(lambda: self._write(form, slot))
@@ -162,7 +164,7 @@ class TrainStep:
         for ours, theirs in zip(places, losses, strict=True):
             ours.copy_(theirs)
 
-    def _refused(self, error: RuntimeError) -> None:
+    def _refused(self, error: BaseException) -> None:
         """Go on eagerly and say so; raise where graphs were asked for or several must agree."""
         text = (
             f"torch: the step could not be recorded as a CUDA graph: {str(error).splitlines()[0]}"

@@ -87,7 +87,10 @@ def test_memory_that_runs_out_in_a_recording_is_no_refusal(
 ) -> None:
     class Full(Recorder):
         def record(self, work: Any) -> Any:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            try:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            finally:  # as the end of a recording that failed does
+                raise RuntimeError("operation failed due to a previous error during capture")
 
     ours = made(MODELS["lif"], Full())
     given = batch(SHAPE)
