@@ -19,12 +19,11 @@ from snnx.world import World
 from snnx_conformance import reference
 from snnx_conformance.exact import OBJECTIVE
 from snnx_conformance.reference import COUNTERS, SMOOTH, observe, program_of
-from snnx_conformance.training import ROUNDED
+from snnx_conformance.training import ROUNDED, ROUNDED_STEPS
 from snnx_conformance.zoo import zoo
 
 Found = dict[str, np.ndarray]
 NETS = ("conv", "residual", "dsr", "asgl")  # LIF and IF; thresholds; masks and widths
-ROUNDED_STEPS = (100, 100, 6, 6)  # of each row of ROUNDED; MLX's convolutions are slow here
 
 
 def session_of(
@@ -155,7 +154,7 @@ def rounded(backend: Backend, world: World, index: int) -> Found:
     session = session_of(
         backend, world, program, net.parameters(program), OBJECTIVE, Optim(rule), steps=net.steps
     )
-    for step in range(ROUNDED_STEPS[index]):
+    for step in range(ROUNDED_STEPS):
         batch = share_of(world, net.batch(program, step), net.static)
         session.read(session.step([batch], {"step": step}))
     return dict(session.export().parameters)

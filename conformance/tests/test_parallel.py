@@ -16,6 +16,7 @@ from snnx.ops.levels import NETWORK, TRAINING
 from snnx.world import World
 from snnx_conformance.compare import Comparison
 from snnx_conformance.models import removed_scales
+from snnx_conformance.training import ROUNDED, prove
 
 WORKER = str(Path(__file__).with_name("parallel_worker.py"))
 FOUR = pytest.mark.long
@@ -124,8 +125,11 @@ class TestTogether:
         np.testing.assert_allclose(own[name], whole[name], rtol=0, atol=1e-6)
 
 
-def test_weights_on_a_grid_are_the_same_on_every_backend() -> None:
-    torch, mlx = alone("torch"), alone("mlx")
-    for case in (name for name in EXACT if name.startswith("rounded")):
-        for name, weights in of(torch, case).items():
-            np.testing.assert_array_equal(of(mlx, case)[name], weights, err_msg=f"{case} {name}")
+@pytest.mark.parametrize("index", range(len(ROUNDED)))
+def test_weights_on_a_grid_are_the_same_on_every_backend_and_certified(index: int) -> None:
+    wanted = prove(index).weights[-1]
+    for backend in ("torch", "mlx"):
+        found = of(alone(backend), f"rounded {index}")
+        assert found.keys() == wanted.keys()
+        for name, weights in wanted.items():
+            np.testing.assert_array_equal(found[name], weights, err_msg=f"{backend} {name}")
