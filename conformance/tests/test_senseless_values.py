@@ -60,6 +60,10 @@ def test_every_key_takes_a_value_or_refuses_it_as_a_mistake_of_the_recipe(
         (["method=dsr", "method.threshold=0"], "method dsr: threshold must be above 0, not 0"),
         (["method=dsr", "method.fire_fraction=1.5"], r"in \(0, 1\], not 1.5"),
         (["method=dsr", "method.kappa=-1"], "method dsr: kappa must be at least 0, not -1"),
+        (
+            ["method=dsr", "method.learned=false", "method.kappa=0.5"],
+            "method dsr: kappa scales the gradient of the thresholds, and learned is false",
+        ),
         (["objective=sdt", "objective.decay=-1"], r"SDT: decay .* in \(0, 1\], not -1"),
         (["objective=sdt", "objective.decay=2"], r"SDT: decay .* in \(0, 1\], not 2"),
         (["objective=rate_mse", "objective.high=0"], "RateMSE: high, .* must be above low, not 0"),

@@ -99,6 +99,11 @@ class DSRMethod(Method):
             )
         if self.kappa is not None and not 0 <= self.kappa < math.inf:
             raise ValueError(f"method dsr: kappa must be at least 0, not {self.kappa}")
+        if self.kappa is not None and not self.learned:
+            raise ValueError(
+                "method dsr: kappa scales the gradient of the thresholds, and learned is false; "
+                "leave out one of the two"
+            )
 
     def for_steps(self, steps: int) -> DSRMethod:
         """Return the method with the numbers of the paper's Table 5 where none are given."""
