@@ -117,8 +117,9 @@ def world(device: mx.Device) -> World:
             f"mlx: the processes were started by {launch.launcher}, which is {launch.backend}'s; "
             f"start them with mlx.launch -n N -- snnx ..., or give -b {launch.backend}"
         )
+    finding = patience(launch.rank).waiting("the beginning, where they find each other")
     try:
-        with patience(launch.rank).waiting("the beginning, where they find each other"):
+        with finding:
             group = mx.distributed.init(strict=True)
     except RuntimeError as error:
         raise BackendError(

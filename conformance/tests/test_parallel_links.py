@@ -18,13 +18,13 @@ LINKS = str(Path(__file__).with_name("parallel_links.py"))
 BACKENDS = ("torch", "mlx")
 
 
-def rank_of_ring(rank: int, hosts: list[str], folder: Path, name: str) -> Any:
+def rank_of_ring(rank: int, hosts: list[str], folder: Path, name: str, seconds: str = "30") -> Any:
     """Start one process of a ring whose processes it takes to be at `hosts`."""
     file = folder / f"{name}{rank}.json"
     file.write_text(json.dumps([[host] for host in hosts]))
     return subprocess.Popen(
         [sys.executable, LINKS, "talk", "mlx"],
-        env=surroundings(MLX_RANK=str(rank), MLX_HOSTFILE=str(file), SNNX_TIMEOUT="30"),
+        env=surroundings(MLX_RANK=str(rank), MLX_HOSTFILE=str(file), SNNX_TIMEOUT=seconds),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -56,6 +56,19 @@ def test_rings_that_share_ports_refuse_each_other(crossed: bool, tmp_path: Path)
             assert code == int(crossed), text
             assert ("is linked to processes of another launch" in text) == crossed
             assert text.count("saw [[") == (0 if crossed else 3)
+
+
+@pytest.mark.slow
+def test_a_process_that_finds_no_other_is_ended(tmp_path: Path) -> None:
+    with ports(2) as port:
+        hosts = [f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"]
+        waiting = rank_of_ring(0, hosts, tmp_path, "a", "4")
+        try:
+            _, errors = waiting.communicate(timeout=60)
+        finally:
+            waiting.kill()
+    assert waiting.returncode == 1
+    assert "waited 4 s" in errors or re.search(r"Timeout \(0:00:0[78]", errors)
 
 
 @pytest.mark.slow
