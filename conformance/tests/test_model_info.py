@@ -40,6 +40,17 @@ def test_a_model_of_the_zoo_shows_implementations_and_kept_bytes(
     assert row.endswith("conv2d")
 
 
+def test_products_that_spikes_feed_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    text, _ = shown(capsys, "shd", "width=0.1", "-b", "torch", "--T", "2")
+    first, fed_back, last = (line for line in text.splitlines() if line[:2] in ("1 ", "2 ", "3 "))
+    assert "*" not in first
+    assert "576 *" in fed_back
+    assert "480 *" in last
+    assert "* fed by spikes: additions" in text
+    pooled, _ = shown(capsys, "digits", "width=0.1", "-b", "torch", "--T", "2")
+    assert "*" not in "".join(line for line in pooled.splitlines() if line[:1].isdigit())
+
+
 def test_more_steps_keep_more(capsys: pytest.CaptureFixture[str]) -> None:
     few, many = (
         shown(capsys, "digits", "width=0.25", "-b", "torch", "--T", t)[1]["kept_bytes_per_sample"]

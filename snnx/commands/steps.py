@@ -9,7 +9,10 @@ from snnx.analysis.operations import operations
 from snnx.commands.screen import Screen
 from snnx.program import Program
 
-LEGEND = "MACs: of one time step; kept: bytes of one sample from forward to backward pass"
+LEGEND = (
+    "MACs: of one time step, * fed by spikes: additions, made where one comes; "
+    "kept: bytes of one sample from forward to backward pass"
+)
 NUMBERS = ("weights", "MACs", "kept", "kept lean")
 
 
@@ -23,14 +26,17 @@ def step_table(
     `kept` are bytes of one sample by the path of a step, under the name of their column; `runs` is
     what runs a step, where that is not the framework's own operation.
     """
+    counts = operations(program)
+    starred = any(count.binary for count in counts)
     rows = []
-    for count in operations(program):
+    for count in counts:
+        macs = "?" if count.macs is None else f"{count.macs:,}" if count.macs else ""
         row = {
             "step": count.path,
             "layer": count.layer,
             "shape": " x ".join(map(str, count.shape)),
             "weights": f"{count.parameters:,}" if count.parameters else "",
-            "MACs": "?" if count.macs is None else f"{count.macs:,}" if count.macs else "",
+            "MACs": f"{macs} {'*' if count.binary else ' '}" if starred else macs,
         }
         for name, sizes in kept.items():
             row[name] = readable(sizes[count.path]) if count.path in sizes else ""
