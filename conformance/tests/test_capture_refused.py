@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import snnx
 from snnx.backend import BackendError, load_backend
 from snnx.building import initial_parameters
+from snnx.cli import main
 
 torch = pytest.importorskip("torch")
 
@@ -159,3 +161,23 @@ def test_the_recorder_refuses_what_it_must() -> None:
     x.fill_(3.0)
     replay()
     assert y.tolist() == [6, 6, 6]
+
+
+@pytest.mark.filterwarnings("default::RuntimeWarning")
+def test_a_run_says_how_it_steps_and_that_it_went_on_eagerly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(Recorder):
+        def record(self, work: Any) -> Any:
+            raise NotRecorded("a stream was waited for")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("snnx_torch.session.chosen", lambda *_: (Broken(), ""))
+    small = ["-b", "torch", "device=cpu", "model.width=0.04", "batch_size=64", "--max-steps=5"]
+    assert main(["train", "digits", *small, "compile=false", "--no-plots"]) == 0
+    shown = capsys.readouterr()
+    log = Path("runs/latest/log.txt").read_text()
+    assert "recorded as a CUDA graph after 3 steps and replayed" in " ".join(shown.out.split())
+    assert "recorded as a CUDA graph" in log
+    for text in (shown.err, log):
+        assert "a stream was waited for; the run goes on eagerly" in " ".join(text.split())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -77,6 +79,21 @@ class Screen:
         self.err.print(Text(f"warning: {text}", style="yellow"))
         if self.log is not None:
             self.log.log(f"warning: {text}")
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Pass on, also to the log, what is said inside by `warnings.warn`, a RuntimeWarning."""
+        with warnings.catch_warnings():
+            others = warnings.showwarning
+
+            def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+                if issubclass(category, RuntimeWarning):
+                    self.warn(str(message))
+                else:
+                    others(message, category, *rest)
+
+            warnings.showwarning = show
+            yield
 
     def error(self, text: str) -> None:
         """Print an error on stderr."""

@@ -117,7 +117,8 @@ def train(request: Request, screen: Screen) -> None:
             folder.checkpoint(training.checkpoint())  # so that any run that began can go on
         if training.world.patience is not None:
             training.world.patience.tell = partial(_lost, screen, folder)
-        test = watched(training, watch)
+        with screen.hearing():
+            test = watched(training, watch)
         values_out = result.result_values(training, test, time.monotonic() - began)
         folder.finish(values_out)
     except BaseException as error:
