@@ -164,6 +164,19 @@ def test_a_run_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert kept["test_accuracy"] == 0.5
 
 
+def test_a_run_names_its_commit_where_it_is_not_the_first_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = load("common")
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    record = common.Record("nothing", {"T": 4}, "numpy")
+    for key, commit in (("a", "1111111"), ("b", "2222222"), ("c", "2222222")):
+        monkeypatch.setattr(common, "_library_commit", lambda commit=commit: commit)
+        record.run(key, lambda: {"test_accuracy": 0.5})
+    assert [run.get("commit") for run in record.runs.values()] == [None, "2222222", "2222222"]
+    assert "(1111111: 1 run, 2222222: 2 runs)" in common.provenance(record)
+
+
 def test_statistics_and_tables() -> None:
     common = load("common")
     assert common.mean_deviation([1.0, 3.0]) == (2.0, pytest.approx(2.0**0.5))
