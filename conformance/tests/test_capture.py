@@ -33,6 +33,7 @@ CASES = {
     "dsr": ("dsr", {}),
     "dsr cpp": ("dsr", {"kernels": "cpp", "lean": True}),
     "dropout": ("dropout", {}),
+    "recurrent cpp": ("dropout", {"kernels": "cpp"}),
     "chunks": ("lif", {"chunk": 2}),
     "ranges": ("lif", {"recompute": 3}),
 }
