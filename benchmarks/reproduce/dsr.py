@@ -143,7 +143,7 @@ def summary(record: Record) -> list[list[str]]:
         [
             f"From T = {long} to {short} the accuracy drops by less than a point",
             "< 1 (CIFAR-10, Fig. 3a)",
-            f"{drop:+.2f}, standard error {error:.2f} (Fashion-MNIST, {count} seeds)",
+            f"{drop:+.2f}, standard error {error:.2f} ({count} seeds, {s['epochs']} epochs)",
             verdict(drop < 1.0),
         ]
     ]

@@ -121,7 +121,7 @@ def summary(record: Record) -> list[list[str]]:
                 f"{kind.upper()}: from T = {long} to {short} the accuracy drops by less than a "
                 "point",
                 "< 1 (CIFAR-10, Fig. 3a)",
-                difference(lost, "seeds, Fashion-MNIST"),
+                difference(lost, f"seeds, {s['epochs']} epochs"),
                 verdict(mean_deviation(lost)[0] < 1.0),
             ]
         )
