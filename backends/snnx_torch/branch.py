@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from snnx_torch.ranks import Share
 from snnx_torch.scan import at, wide
+
+Measure = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +135,18 @@ def branches_of(
 
 
 def statistics_of(
-    x: Tensor, norm: Norm, running: list[Tensor]
+    x: Tensor, norm: Norm, running: list[Tensor], measure: Measure = moments
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Return mean and 1 / sqrt(var + eps), [copies, 1, C], and the running statistics after."""
+    """Return mean and 1 / sqrt(var + eps), [copies, 1, C], and the running statistics after.
+
+    `measure` finds mean and variance of a batch that is here as a whole.
+    """
     dtype = wide(x.dtype)
     if norm.mode == "running":
         mean, var = (r.to(dtype).reshape(1, 1, -1) for r in running)
         return mean, (var + norm.eps).rsqrt(), running
     if norm.share is None:
-        mean, var = moments(x, norm.copies)
+        mean, var = measure(x, norm.copies)
     else:
         mean, var = (m.reshape(1, 1, -1) for m in norm.share.moments(x.to(dtype)))
     inverse = (var + norm.eps).rsqrt()

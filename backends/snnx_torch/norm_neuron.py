@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from snnx.ops.norm_neuron import BRANCHES, NORM_INPUTS, norm_attributes, step_count
-from snnx_torch.branch import Branch, Norm, branches_of, statistics_of, total_of
+from snnx_torch.branch import (
+    Branch,
+    Measure,
+    Norm,
+    branches_of,
+    moments,
+    statistics_of,
+    total_of,
+)
 from snnx_torch.packed import pack, scale_of, unpack
 from snnx_torch.scan import Plan, added, at_rest, planned, replay, scan, sum_to, unscan, wide
 from snnx_torch.sequence import given_extra, prepared
@@ -121,7 +129,11 @@ Arranged = tuple[Fused, tuple[Tensor, ...], list[Tensor], dict[str, Tensor]]
 
 
 def arranged(
-    inputs: Mapping[str, Any], attributes: Mapping[str, Any], plan: Plan, steps: int
+    inputs: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    plan: Plan,
+    steps: int,
+    measure: Measure = moments,
 ) -> Arranged:
     """Return what is fixed, the arrays that have gradients, statistics, and the running ones."""
     norms: list[Norm | None] = []
@@ -141,7 +153,7 @@ def arranged(
         weight, bias, *running = (inputs[f"{branch}{name}"] for name in NORM_INPUTS)
         arrays += [weight, bias]
         norms.append(norm)
-        mean, inverse, new = statistics_of(x.detach(), norm, [r.detach() for r in running])
+        mean, inverse, new = statistics_of(x.detach(), norm, [r.detach() for r in running], measure)
         statistics += [mean, inverse]
         moved |= {f"{branch}{n}": a for n, a in zip(NORM_INPUTS[2:], new, strict=True)}
     states, numbers = prepared(plan, inputs, inputs["x"])

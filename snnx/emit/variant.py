@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,13 @@ class Source:
     def names(self, *roles: Role) -> tuple[str, ...]:
         """Return the names of the arguments of these roles, in order."""
         return tuple(a.name for a in self.arguments if a.role in roles)
+
+
+def named_source(name: str, text: str, arguments: tuple[Argument, ...]) -> Source:
+    """Return the text as a source, under a name that no other text has, in place of NAME."""
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    full = f"snnx_{name}_{digest}"
+    return Source(full, text.replace("NAME", full), arguments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
-from snnx.emit.variant import Argument, Kind, Role, Source
+from snnx.emit.variant import Argument, Kind, Role, Source, named_source
 from snnx.trace import Lines, Ref
 
 BOOLEANS = ("ge", "gt")
@@ -146,9 +145,7 @@ class Writer(ABC):
 
     def named(self, text: str) -> Source:
         """Return the text as a source, under a name that no other text has."""
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        name = f"snnx_{self.name}_{digest}"
-        return Source(name, text.replace("NAME", name), tuple(self.arguments))
+        return named_source(self.name, text, tuple(self.arguments))
 
     def value(self, ref: Ref, names: Names, suffix: str) -> str:
         """Return the identifier or constant of a reference."""

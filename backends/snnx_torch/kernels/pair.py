@@ -17,7 +17,8 @@ from torch import Tensor
 from snnx.emit import Variant, chunk_of
 from snnx.emit import pair as pair_unit
 from snnx.ops.norm_neuron import step_count
-from snnx_torch.branch import Branch, branches_of
+from snnx_torch.branch import Branch, branches_of, moments
+from snnx_torch.kernels import norm
 from snnx_torch.kernels.implementation import fused
 from snnx_torch.kernels.neuron import UNITS, beside, whole
 from snnx_torch.kernels.ops import register
@@ -53,6 +54,7 @@ class Call:
     key: int
     given: int
     learned: tuple[str, ...]
+    language: str
     finals: int
 
 
@@ -97,7 +99,7 @@ class PairKernels(torch.autograd.Function):
                 results.append(g)
                 continue
             joint, total = (by_name.pop(f"p.{kind}.{n}") for n in ("factor", "bias"))
-            results += [_settled(branch, g, joint, total), *_weights(branch, joint, total)]
+            results += [_settled(call, branch, g, joint, total), *_weights(branch, joint, total)]
         g_numbers = [by_name.get(name) for name in plan.numbers]
         return (None, None, None, *results, *g_states, *g_numbers)
 
@@ -116,19 +118,21 @@ def _arguments(
     return branches[0].x, [*extra, *residual], states if call.given else [], flat
 
 
-def _settled(branch: Branch, g: Tensor, joint: Tensor, total: Tensor) -> Tensor:
+def _settled(call: Call, branch: Branch, g: Tensor, joint: Tensor, total: Tensor) -> Tensor:
     """Return the gradient of a normalised input with what its batch's statistics take."""
-    norm = branch.norm
-    if norm is None or norm.mode == "running":
+    how = branch.norm
+    if how is None or how.mode == "running":
         return g
     count, sums = branch.x.numel() // branch.x.shape[-1], (total, joint)
-    if norm.share is not None:
-        count, sums = norm.share.values(branch.x), norm.share.sums(total, joint)
+    if how.share is not None:
+        count, sums = how.share.values(branch.x), how.share.sums(total, joint)
     factor, mean = branch.factor.reshape(-1), branch.mean.reshape(-1)
     slope = factor * branch.inverse.reshape(-1).square() * sums[1] / count
     level = factor * sums[0] / count - mean * slope
+    if call.language == "triton" and how.share is None:
+        return OPS.norm_settled(g, branch.x, slope, level)
     settled = g.to(factor.dtype) - (branch.x.to(factor.dtype) * slope + level)
-    settled = settled if norm.share is None else norm.share.own(settled)
+    settled = settled if how.share is None else how.share.own(settled)
     return settled.to(g.dtype)
 
 
@@ -155,8 +159,10 @@ def norm_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
     trains = torch.is_grad_enabled()
     spec = _spec(name, language, whole(steps), static, given, kind, trains, final)
     learned = UNITS[name].learned
-    how, arrays, statistics, moved = arranged(inputs, attributes, plan, steps)
-    call = Call(how, spec, samples, key, len(given), learned, len(plan.states) if final else 0)
+    measure = norm.moments if language == "triton" else moments
+    how, arrays, statistics, moved = arranged(inputs, attributes, plan, steps, measure)
+    finals = len(plan.states) if final else 0
+    call = Call(how, spec, samples, key, len(given), learned, language, finals)
     if torch.is_grad_enabled():
         found = PairKernels.apply(call, extra, tuple(statistics), *arrays)
     else:
