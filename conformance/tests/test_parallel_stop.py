@@ -89,11 +89,11 @@ def goes_on(backend: str, processes: int, epochs: int) -> None:
 @pytest.mark.parametrize(
     ("backend", "whom"),
     [
-        ("torch", "one"),
+        pytest.param("torch", "one", marks=pytest.mark.long),
         ("torch", "launcher"),
         ("mlx", "one"),
         ("mlx", "launcher"),
-        ("mlx", "group"),
+        pytest.param("mlx", "group", marks=pytest.mark.long),
     ],
 )
 def test_two_processes_stop_after_one_step_and_go_on_as_one(backend: str, whom: str) -> None:
