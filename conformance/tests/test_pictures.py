@@ -144,8 +144,8 @@ def test_pictures_that_cannot_be_drawn_are_named(
 
 
 def test_a_method_without_numbers_of_its_own_is_said_to_have_none(tmp_path: Path) -> None:
-    folder = run_dir(tmp_path / "run", result={"methods": ["tet"]})
-    with pytest.raises(ValueError, match="learned and measured no number of its own; what TET"):
+    folder = run_dir(tmp_path / "run", result={"methods": ["plain"]})
+    with pytest.raises(ValueError, match="set, learned and measured no number of its own"):
         plots.main(folder, "method")
 
 

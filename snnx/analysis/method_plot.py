@@ -22,12 +22,19 @@ TITLES = {
     "analog": "Noise: analog share, 1 - p",
     "cosine": "Cosine, finite difference gradient",
     "similarity": "Similarity, noisy to spiking net",
+    "worst_step": "Accuracy of the worst step alone",
+    "all_steps": "Accuracy of all steps together",
     "width": "Width of the surrogate",
     "threshold": "Threshold",
     "decay": "Decay per time step",
     "synapse_decay": "Decay of the synapse",
 }
-FIGURES = ("cosine", "similarity")  # what a method measures, one number an epoch
+FIGURES = (
+    "cosine",
+    "similarity",
+    "worst_step",
+    "all_steps",
+)  # what a method measures, one number an epoch
 LEARNED = ("width", "threshold", "decay", "synapse_decay")  # each followed by a layer's path
 
 Line = tuple[str, Any, Any]

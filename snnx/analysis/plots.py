@@ -154,7 +154,7 @@ def draw(run: RunData, which: str = "all") -> dict[str, Figure]:
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     if not drawn and which != "all":
         why = (
-            "its method set, learned and measured no number of its own; what TET does is in `time`"
+            "its method, if it had one, set, learned and measured no number of its own"
             if which == "method" and run.result
             else "metrics.jsonl grows with every epoch, and plots/data.npz is written when the run "
             "ends"
