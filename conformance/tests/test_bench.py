@@ -84,8 +84,8 @@ def test_a_few_samples_of_either_layout() -> None:
 
 def test_forms_have_names_of_their_own() -> None:
     assert [form.name for form in FORMS] == [
-        "keep eager",
-        "lean eager",
+        "keep uncompiled",
+        "lean uncompiled",
         "keep compiled",
         "lean compiled",
     ]
@@ -100,5 +100,6 @@ def test_the_command_prints_a_row_for_every_backend(capsys: pytest.CaptureFixtur
     for row in values["rows"]:
         assert 0 < row["step"] <= row["first_step"] * 10
         assert row["error"] <= row["allowed"]
+        assert row["runs"]
     assert values["environment"]["torch"]["backend"]["torch"] == torch.__version__
     assert snnx.__version__ == values["environment"]["torch"]["snnx"]

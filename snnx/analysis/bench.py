@@ -24,6 +24,7 @@ from snnx.ops.levels import NETWORK_GRADIENT
 from snnx.training.plan import Plan
 
 CHECKED = 2  # samples whose gradients are compared
+WARM = 5  # steps before one is timed: a backend may record the fourth
 Clock = Callable[[], float]
 
 
@@ -38,7 +39,7 @@ class Form:
     def name(self) -> str:
         """What a table calls it."""
         words = {True: "lean", False: "keep", None: ""}[self.lean]
-        more = {True: "compiled", False: "eager", None: ""}[self.compile]
+        more = {True: "compiled", False: "uncompiled", None: ""}[self.compile]
         return " ".join(word for word in (words, more) if word) or "default"
 
 
@@ -47,7 +48,10 @@ FORMS = tuple(Form(lean, compiled) for compiled in (False, True) for lean in (Fa
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The figures of one form; seconds None where its numbers are not those of the reference."""
+    """The figures of one form; seconds None where its numbers are not those of the reference.
+
+    `runs` is how the session says that a step runs.
+    """
 
     backend: str
     form: str
@@ -60,6 +64,7 @@ class Cost:
     samples_per_second: float | None = None
     peak_bytes: int | None = None
     graphs: int = 0
+    runs: str = ""
 
     def values(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
@@ -89,9 +94,10 @@ def bench(
     began = clock()
     _take(session, batch, 0)
     first = clock() - began
-    _take(session, batch, 1)
-    times = [_timed(session, [batch], 2 + i, clock) for i in range(repeats)]
-    loop = _timed(session, _endless(batches), 2 + repeats, clock, repeats)
+    for i in range(1, WARM):
+        _take(session, batch, i)
+    times = [_timed(session, [batch], WARM + i, clock) for i in range(repeats)]
+    loop = _timed(session, _endless(batches), WARM + repeats, clock, repeats)
     quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
     step = statistics.median(times)
     return replace(
@@ -103,6 +109,7 @@ def bench(
         samples_per_second=len(batch["index"]) / step,
         peak_bytes=backend.peak_bytes(),
         graphs=session.compilations(),
+        runs=session.step_form(),
     )
 
 

@@ -33,7 +33,7 @@ def run(request: Request, screen: Screen) -> int:
     names = [n for n in ("torch", "mlx") if installed(n)] if not named else [""]
     rows: list[Cost] = []
     facts = {}
-    screen.line("  ".join((f"{HEAD[0]:<8}", f"{HEAD[1]:<14}", *(f"{h:>11}" for h in HEAD[2:]))))
+    screen.line("  ".join((f"{HEAD[0]:<8}", f"{HEAD[1]:<16}", *(f"{h:>11}" for h in HEAD[2:]))))
     for name in names:
         words = [*request.words, *([f"backend={name}"] if name else [])]
         plan, dataset = planned(words, request.shape, request.classes)
@@ -45,6 +45,9 @@ def run(request: Request, screen: Screen) -> int:
     screen.line("step: median of one batch again and again, +- its quartiles' distance; error: of")
     screen.line("loss and gradients against the float64 reference at its spikes, over the largest")
     screen.line(f"value; a form that disagrees has no time. OMP_NUM_THREADS is {threads}.")
+    for row in rows:
+        if row.runs:
+            screen.line(f"{row.backend} {row.form}: {row.runs}")
     screen.final({"rows": [row.values() for row in rows], "environment": facts})
     return int(any(row.step is None for row in rows))
 
@@ -57,7 +60,7 @@ def _line(row: Cost, screen: Screen) -> None:
     cells = [seconds(v) for v in (row.first_step, row.step, row.spread, row.loop)]
     cells += [rate, "-" if row.peak_bytes is None else readable(row.peak_bytes)]
     cells.append(f"{row.error:.1e}")
-    head = (f"{row.backend:<8}", f"{row.form:<14}")
+    head = (f"{row.backend:<8}", f"{row.form:<16}")
     screen.line("  ".join((*head, *(f"{cell:>11}" for cell in cells))))
     if row.step is None:
         screen.warn(f"{row.backend} {row.form}: error {row.error:.1e} above {row.allowed:.1e}")
