@@ -7,7 +7,7 @@ python benchmarks/reproduce/dspike_fdg.py --backend mlx --seeds 1 --kind SNN
 
 from __future__ import annotations
 
-from _fdg_backends import apart, other_backend
+from _fdg_backends import other_backend, same_runs
 from common import (
     Record,
     Values,
@@ -148,7 +148,7 @@ def summary(record: Record) -> list[list[str]]:
     count = len(runs_of(record, "SNN"))
     here = f"{count} seed{'s' if count > 1 else ''}"
     other = beside(CLAIM, "mlx")
-    on_mlx = other and f"within {apart(record, other):.3f} of torch's ({', '.join(other.runs)})"
+    on_mlx = same_runs(record, other) if other else ""
     on_seeds = {eps: by_seed(record, "SNN", i) for i, eps in enumerate(s["eps"])}
     first, last = (
         "{:.3f}, standard error {:.3f} ({})".format(*mean_error(on_seeds[eps]), here)
