@@ -21,7 +21,7 @@ from snnx_torch.scan import planned
 if TYPE_CHECKING:
     from snnx_torch.capture import Side
 
-PRODUCTS = ("conv2d", "linear")
+SIDED = ("conv2d", "linear", "recurrent")  # whose weights have gradients that nothing waits for
 UNIT = {"norm_neuron": known_pair}  # under what name a step's kernels are known
 # the inputs that are 16 bits where activations are; weights are rounded where they are used
 LOWERED = {"conv2d": ("x",), "linear": ("x",), "rate_block": ("x", "skip")}
@@ -109,7 +109,7 @@ def prepare(
             attributes |= {"plan": planned(attributes), "implementation": kernels}
             attributes["unit"] = UNIT.get(step.op, known)(attributes["plan"], tuple(step.inputs))
             attributes["hand_over"] = hand_over
-        if step.op in PRODUCTS:
+        if step.op in SIDED:
             attributes["side"] = side
         draw = _draw_of(step, how)
         skipped = step.op == "dropout" and draw is None

@@ -124,6 +124,15 @@ def test_metal_text_parses_with_address_spaces_and_has_no_double(name, data):
 
 
 @NEEDS_CLANG
+@pytest.mark.parametrize("data", ["float", "bfloat16_t"])
+def test_metal_text_that_draws_its_masks_parses(data):
+    made = job({"neuron": LIF(surrogate=Triangular(1.0)), "fire": "mixed"}, [], 9, drawn=True)
+    for source in (made.forward, made.backward):
+        assert "snn_draw(" in source.text
+        assert metal_text.complaints(metal_text.program(source, data, made.word)) == []
+
+
+@NEEDS_CLANG
 def test_the_parser_sees_a_write_to_an_input():
     made = job({"neuron": LIF()}, [], 3)
     text = metal_text.program(made.forward, "float").replace("y[e] =", "x[e] =")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Call:
     key: int
     given: int
     observe: bool
+    side: Any = None  # `snnx_torch.capture.Side`
 
     @property
     def loop(self) -> Loop:
@@ -83,7 +84,9 @@ class RecurrentKernels(torch.autograd.Function):
         if call.loop.learns:
             g_numbers.append(sum_to(sums[-1], numbers[-1].shape))
         g_given = [g_first, g_c[0] @ feedback, *g_states] if call.loop.given else []
-        g_feedback = product(call.loop, g_c, held, first)
+        work = partial(product, call.loop, g_c, held, first)
+        reads = (g_c, held, *first)
+        g_feedback = work() if call.side is None else call.side.run(work, *reads)
         return (None, None, g_x.to(x_dtype), g_feedback, *g_given, *g_numbers)
 
 
@@ -145,14 +148,17 @@ def recurrent(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[
     trains = torch.is_grad_enabled()
     narrow = x.dtype != wide(x.dtype)
     form = (whole(steps), x.shape[0] < steps, not rests, kind, trains, decay, narrow)
+    feedback = inputs["feedback"].to(torch.float32)
+    # only the gradient of a leaf is read by nobody before the side is joined
     call = Call(
         _spec(name, language, units <= recurrent_ops.RESIDENT, *form),
         samples,
         key,
         len(given),
         plan.observe,
+        attributes.get("side") if feedback is inputs["feedback"] and feedback.is_leaf else None,
     )
-    tensors = (x, inputs["feedback"].to(torch.float32), *distinct([*given, *numbers]))
+    tensors = (x, feedback, *distinct([*given, *numbers]))
     if trains:
         found = RecurrentKernels.apply(call, extra, *tensors)
     else:
