@@ -257,12 +257,9 @@ def archives() -> tuple[bytes, ...]:
     return (*found, packed.getvalue())
 
 
-MOST_NAME = 2**15 - 1  # two bytes each in UTF-8: a zip cannot name a longer file
-
-
 def archive_of(names: bytes, kind: int) -> bytes:
     """Return a whole archive of files of these names: zip, tar, tar.gz, or a tar of links."""
-    lines = [line[:MOST_NAME] for line in names.decode("latin-1").split("\n") if line]
+    lines = [line[: 2**15 - 1] for line in names.decode("latin-1").split("\n") if line]  # a zip's
     packed = io.BytesIO()
     if kind % 4 == 0:
         with zipfile.ZipFile(packed, "w") as file, warnings.catch_warnings():
