@@ -27,8 +27,7 @@ def facts(training: Training, out: str) -> dict[str, str]:
     size = training.world.size
     split = f" ({plan.batch_size / size:g} a process)" if size > 1 else ""
     split += f" in {plan.micro_batches} micro-batches" if plan.micro_batches > 1 else ""
-    norms = "synchronised" if plan.sync_norm else "by process"
-    processes = {"processes": f"{size}   batch norms {norms}"} if size > 1 else {}
+    processes = {"processes": f"{size}{_norms(training)}"} if size > 1 else {}
     return {
         **published(plan.config),
         "data": f"{dataset.name} ({dataset.label})  {dataset.size('train')} train  "
@@ -43,6 +42,13 @@ def facts(training: Training, out: str) -> dict[str, str]:
         **processes,
         "out": out,
     }
+
+
+def _norms(training: Training) -> str:
+    """Return whose statistics the batch norms take, where there are any."""
+    if not any(step.op == "batch_norm" for step in training.program.steps):
+        return ""
+    return f"   batch norms {'synchronised' if training.plan.sync_norm else 'by process'}"
 
 
 def runs_by(implementations: Mapping[str, str]) -> str:
