@@ -186,3 +186,16 @@ def test_a_run_in_a_read_only_folder_stays_as_it_is(
     assert "Read-only file system" in capsys.readouterr().err
     assert main(["eval", "run"]) == 0
     assert sorted(Path("run").rglob("*")) == before
+
+
+def test_a_run_whose_reader_has_gone_keeps_its_state() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "snnx", "train", *TINY, "--epochs", "10000", "-o", "run"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()  # as `| head -1` does
+        assert process.wait(120) == 143
+    assert Path("run/FAILED").read_text().startswith("143\nstopped in epoch ")
+    found = RunDir(Path("run")).rows()
+    assert main(["train", "--resume", "run", "--epochs", str(len(found) + 2), "--no-plots"]) == 0

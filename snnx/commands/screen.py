@@ -19,15 +19,16 @@ from snnx.world import launched
 
 
 class _Console(Console):
-    """A console whose process ends where nobody reads it, but not one of several.
+    """A console whose process ends where nobody reads it, unless it has a state to keep.
 
-    The launcher of those has gone, and they have to stop together (`Screen.unread`).
+    A run stops as by a signal then, several processes of one together (`Screen.unread`).
     """
 
     unread = False
+    keeps = False
 
     def on_broken_pipe(self) -> None:
-        if launched() is None:
+        if not self.keeps and launched() is None:
             super().on_broken_pipe()
         self.quiet = self.unread = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
@@ -44,8 +45,12 @@ class Screen:
 
     @property
     def unread(self) -> bool:
-        """Whether the launcher of several processes, which reads what they print, has gone."""
+        """Whether what reads the screen has gone: a pipe's end, the launcher of processes."""
         return self.out.unread or self.err.unread
+
+    def keep_state(self) -> None:
+        """Let `unread` tell that the screen's reader has gone, rather than end the process."""
+        self.out.keeps = self.err.keeps = True
 
     def follows(self) -> bool:
         """Tell whether another process prints and writes for this one, which then is silent."""

@@ -103,6 +103,7 @@ def train(request: Request, screen: Screen) -> None:
         folder = RunDir.create(request.out, request.name, stem)
     screen.log, folder.retention = folder, plan.retention
     watch = Watch(folder, screen, plan.epochs)
+    screen.keep_state()
     try:
         folder.begin(values.toml(), rundir.environment(training.backend.describe()))
         _begin(screen, training, str(folder.path))

@@ -33,7 +33,7 @@ class Follow(loop.Nobody):
 
     def stop(self) -> bool:
         if self.screen.unread and not self.asked:
-            self.asked = signal.SIGTERM  # its launcher was ended, and passed nothing on
+            self.asked = signal.SIGTERM  # its launcher, or what it was piped into, has ended
         return bool(self.asked)
 
     def leave_evaluation(self) -> bool:
