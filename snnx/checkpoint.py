@@ -30,6 +30,7 @@ from snnx.checkpoint_files import (
     digest,
     flush_folder,
     is_pickle,
+    naming,
     numbers,
     parsed,
     read_bytes,
@@ -38,8 +39,8 @@ from snnx.checkpoint_files import (
 )
 from snnx.ops import OPS, hash_of
 from snnx.program import flatten
+from snnx.rotation import ARCHIVED, DAMAGED, WRITING, Retention, by_age, promote, remove
 from snnx.rotation import LAST as LAST
-from snnx.rotation import WRITING, Retention, by_age, promote
 from snnx.serial import SerialError
 
 FORMAT = 2
@@ -142,7 +143,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     }
     contents[STATE] = as_text({**state, "own_sha256": digest(as_text(state))})
     for name, content in contents.items():
-        with (folder / name).open("wb") as file:
+        with naming(folder / name), (folder / name).open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -169,7 +170,29 @@ def load(place: str | Path, warn: Callable[[str], None]) -> Checkpoint:
             return read(newer)
         except CheckpointError as error:
             warn(f"{error}; going on with the checkpoint before it, {older}")
-    return read(found[-1])
+    try:
+        return read(found[-1])
+    except CheckpointError as error:
+        archived = sorted(path.name for path in root.glob(f"{ARCHIVED}*"))
+        remedy = f"; rename {root / archived[-1]} to {LAST} to go on from there" if archived else ""
+        raise CheckpointError(f"{error}; {root} holds no other of its newest{remedy}") from error
+
+
+def set_aside(root: Path) -> None:
+    """Rename the newest checkpoints that are damaged, until one is whole.
+
+    Left in their places, they would push the whole one out when the next is written, and a kill
+    between the two would leave none.
+    """
+    for path in by_age(root):
+        try:
+            read(path)
+            return
+        except CheckpointError:
+            aside = root / f"{DAMAGED}{path.name}"
+            if aside.exists():
+                remove(aside)
+            path.rename(aside)
 
 
 def read(folder: Path) -> Checkpoint:

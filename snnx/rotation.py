@@ -2,6 +2,7 @@
 
     last, previous, previous-2, ...    the newest `keep`; the oldest makes room
     epoch-00010, epoch-00020, ...      one in every `archive_epochs` epochs, never removed
+    damaged-last, ...                  what a resumed run could not read, until the next of its name
 
 Every step is one rename, so a run that is killed at any moment leaves whole folders under these
 names: at worst a name is missing, and the next one in age holds what it held. What is being written
@@ -15,7 +16,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-LAST, PREVIOUS, ARCHIVED = "last", "previous", "epoch-"
+LAST, PREVIOUS, ARCHIVED, DAMAGED = "last", "previous", "epoch-", "damaged-"
 WRITING, REMOVING = ".writing-", ".removing-"
 
 

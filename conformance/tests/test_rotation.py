@@ -1,12 +1,15 @@
 """Which checkpoints stay, and that a run killed between any two renames leaves whole ones."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from snnx import checkpoint as checkpoints
+from snnx.checkpoint import CheckpointError
 from snnx.cli import main
 from snnx.rotation import Retention, by_age, clean
+from snnx.training.rundir import RunDir
 from tests.command_line import empty_folder as empty_folder
 from tests.command_line import train
 from tests.test_checkpoint import flip, made, refuse
@@ -91,6 +94,36 @@ def test_damage_falls_back_as_far_as_it_must(tmp_path: Path) -> None:
     assert checkpoints.load(tmp_path, said.append).step == 1
     assert len(said) == 3
     assert all("going on with the checkpoint before it" in text for text in said)
+
+
+def test_a_damaged_one_pushes_no_whole_one_out(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    for step in (1, 2):
+        folder.checkpoint(made(step))
+    flip(folder.checkpoints / "last/model.safetensors")
+    folder.begin("", {})
+    names = sorted(path.name for path in folder.checkpoints.iterdir())
+    assert names == ["damaged-last", "previous"]
+    folder.checkpoint(made(3))
+    assert steps(folder.checkpoints) == [3, 1]
+    flip(folder.checkpoints / "last/model.safetensors")
+    folder.begin("", {})  # takes the place of the damaged one before
+    assert steps(folder.checkpoints) == [1]
+    assert len(list(folder.checkpoints.iterdir())) == 2
+
+
+def test_where_all_are_damaged_an_archived_one_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "checkpoints"
+    for epoch in (1, 2):
+        ended = replace(made(epoch), epoch=epoch, batch=0)
+        checkpoints.save(root, ended, Retention(2, archive_epochs=1))
+    for name in ("last", "previous"):
+        flip(root / name / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"rename \S+epoch-00002 to last"):
+        checkpoints.load(tmp_path, lambda text: None)
+    (root / "last").rename(tmp_path / "away")
+    (root / "epoch-00002").rename(root / "last")
+    assert checkpoints.load(tmp_path, pytest.fail).step == 2
 
 
 def test_a_recipe_says_which_checkpoints_stay(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from snnx import checkpoint as checkpoints
 from snnx.analysis.rundata import flat
 from snnx.checkpoint import Checkpoint
+from snnx.checkpoint_files import naming
 from snnx.rotation import Retention, clean
 
 LATEST = "latest"
@@ -94,6 +95,7 @@ class RunDir:
         for marker in (DONE, FAILED):
             (self.path / marker).unlink(missing_ok=True)
         clean(self.checkpoints)
+        checkpoints.set_aside(self.checkpoints)
         _write(self.path / "config.toml", config)
         path = self.path / "env.json"
         before: list[Any] = []
@@ -115,14 +117,15 @@ class RunDir:
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Append the figures of an epoch."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self._csv(row)
 
     def _csv(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.csv, or write it anew where a row has other columns."""
         path, columns = self.path / "metrics.csv", flat(row)
-        with path.open("a+", newline="", encoding="utf-8") as file:
+        with naming(path), path.open("a+", newline="", encoding="utf-8") as file:
             file.seek(0)
             same = next(csv.reader(file), None) == list(columns)
             if same:
@@ -145,7 +148,8 @@ class RunDir:
 
     def log(self, text: str) -> None:
         """Append to the plain copy of the screen."""
-        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+        path = self.path / "log.txt"
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -220,7 +224,8 @@ def _write(path: Path, text: str) -> None:
     """Write a file in one rename: a reader never sees half of it."""
     fresh = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        fresh.write_text(text, "utf-8")
+        with naming(path):
+            fresh.write_text(text, "utf-8")
         fresh.replace(path)
     except OSError:
         with suppress(OSError):
