@@ -51,6 +51,8 @@ def scale_of(x: Tensor, share: str) -> Tensor:
 
     It is the value farthest from 0: of shape [] for "layer" and [C] for "channel".
     """
+    if not torch.compiler.is_compiling():
+        _kept_table(x.dtype, x.device)  # here: in the backward a second stream would make it
     if share == "unit":
         return torch.ones((), dtype=x.dtype, device=x.device)
     if share == "layer":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snnx.emit import Source, Unit, Variant
 from snnx.emit.layout import Layout, finished, kinds, partials, shapes, sizes, widest
-from snnx_torch.kernels.loading import function, interpreting
+from snnx_torch.kernels.loading import function, interpreting, on
 
 WARPS = 4
 PROGRAMS = 1056  # of a kernel that sums: eight for each of 132 multiprocessors
@@ -26,6 +26,8 @@ def block(unit: Unit, variant: Variant, itemsize: int) -> int:
     if interpreting():
         return INTERPRETED
     held = variant.chunk * max(len(unit.states), 1) if variant.keep == "input" else 1
+    if variant.keep:
+        held += len(unit.learned)  # sums that live over all rows
     each = BYTES // itemsize
     while each * itemsize > 4 and each * held > LIVE:
         each //= 2
@@ -70,7 +72,8 @@ def launch(
     ordered = [every[a.name] for a in source.arguments]
     columns = -(-(layout.lane if "lane" in numbers else layout.total) // size)
     grid = (columns, layout.groups) if "lane" in numbers else (columns,)
-    function(source)[grid](*ordered, BLOCK=size, num_warps=WARPS, enable_fp_fusion=False)
+    with on(like.device):
+        function(source)[grid](*ordered, BLOCK=size, num_warps=WARPS, enable_fp_fusion=False)
     return outputs
 
 

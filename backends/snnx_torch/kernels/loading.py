@@ -10,10 +10,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import linecache
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 
 from snnx.emit import Source
 from snnx.emit.triton_text import COUNT, FUNCTIONS
@@ -29,6 +31,11 @@ def available() -> bool:
 def interpreting() -> bool:
     """Tell whether Triton interprets kernels on the CPU instead of compiling them."""
     return available() and bool(importlib.import_module("triton").knobs.runtime.interpret)
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a device the current one: Triton launches there, wherever its arguments lie."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _interpreted(function: Any) -> Any:

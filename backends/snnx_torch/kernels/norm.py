@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from snnx.emit.norm import norm_pass
-from snnx_torch.kernels.loading import function, interpreting
+from snnx_torch.kernels.loading import function, interpreting, on
 
 SLAB = 64  # channels of a program
 BLOCK = 8192  # values of a block that is added up: 32 for each of 256 threads
@@ -43,13 +43,14 @@ def norm_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     options = {"enable_fp_fusion": False, "num_warps": 8}
     parts = (means, squares, counts)
     first, second = function(norm_pass("moments")), function(norm_pass("joined"))
-    first[(programs, slabs)](
-        x, *parts, rows, channels, programs, turns, ROWS=block, SLAB=slab, **options
-    )
     join = {"ROWS": 1 << (programs - 1).bit_length(), "SLAB": JOINED, "num_warps": 4}
-    second[(-(-channels // JOINED),)](
-        *parts, mean, var, channels, programs, **join, enable_fp_fusion=False
-    )
+    with on(x.device):
+        first[(programs, slabs)](
+            x, *parts, rows, channels, programs, turns, ROWS=block, SLAB=slab, **options
+        )
+        second[(-(-channels // JOINED),)](
+            *parts, mean, var, channels, programs, **join, enable_fp_fusion=False
+        )
     return mean, var
 
 
@@ -70,7 +71,8 @@ def norm_settled(g: Tensor, x: Tensor, slope: Tensor, level: Tensor) -> Tensor:
     run = function(norm_pass("settled"))
     options = {"enable_fp_fusion": False, "num_warps": 4}
     grid = (-(-rows // block), -(-channels // slab))
-    run[grid](g, x, slope, level, found, rows, channels, ROWS=block, SLAB=slab, **options)
+    with on(x.device):
+        run[grid](g, x, slope, level, found, rows, channels, ROWS=block, SLAB=slab, **options)
     return found
 
 

@@ -19,13 +19,14 @@ from snnx.emit import Loop, Source, Unit, recurrent_backward, recurrent_forward
 from snnx.emit.recurrent import recurrent_shapes
 from snnx.emit.rows import CRows, RowWriter, TritonResident, TritonRows
 from snnx_torch.kernels import host
-from snnx_torch.kernels.loading import function, interpreting
+from snnx_torch.kernels.loading import function, interpreting, on
 from snnx_torch.kernels.ops import EXTRAS
 
 RESIDENT = 1024  # units that one block holds
 TILE = 512  # units of a block where there are more
 PROGRAMS = 132  # multiprocessors: rows are dealt out to about as many programs
 ROWS = 8  # of a program at most: each takes registers in every thread
+HELD = 1024  # rows times tile of a program at most: with more, its partial sums leave the registers
 DEPTH = 8  # partial sums of a product
 THREADS = 512
 _KINDS = {"float": torch.float32, "byte": torch.uint8, "word": torch.int32}
@@ -81,7 +82,7 @@ def _launch(
         name: torch.empty(flat, dtype=_KINDS.get(kind[name], data), device=like.device)
         for name, flat in recurrent_shapes(source, known.unit, known.loop, total).items()
     }
-    tile = 1 << (units - 1).bit_length() if known.resident else TILE
+    tile = _tile(units, known.resident)
     known_sizes = {"total": total, "units": units, "features": units}
     known_sizes |= {"tiles": -(-units // tile), "samples": samples, "key": key}
     sizes = {name: known_sizes[name] for name in source.names("size")}
@@ -94,14 +95,25 @@ def _launch(
         every: dict[str, Any] = {n: arrays[n].contiguous() for n in source.names("in")}
         every |= outputs | sizes
         rows = total // units
-        each = 1
-        while each < ROWS and -(-rows // each) > PROGRAMS:
-            each *= 2
-        form = {"ROWS": each, "TILE": tile, "DEPTH": DEPTH}
-        form |= {"num_warps": warps(each, tile), "enable_fp_fusion": False}
+        options = form(rows, units, known.resident)
         ordered = [every[a.name] for a in source.arguments]
-        function(source)[(-(-rows // each),)](*ordered, **form)
+        with on(like.device):
+            function(source)[(-(-rows // options["ROWS"]),)](*ordered, **options)
     return [a.view(*a.shape[:-1], *shape) for name, a in outputs.items() if name not in _SINGLE]
+
+
+def _tile(units: int, resident: bool) -> int:
+    """Return the columns of a block."""
+    return 1 << (units - 1).bit_length() if resident else TILE
+
+
+def form(rows: int, units: int, resident: bool) -> dict[str, Any]:
+    """Return the blocks and options with which the kernels of so many rows are launched."""
+    each, tile = 1, _tile(units, resident)
+    while 2 * each <= min(ROWS, HELD // tile) and -(-rows // each) > PROGRAMS:
+        each *= 2
+    blocks = {"ROWS": each, "TILE": tile, "DEPTH": DEPTH}
+    return {**blocks, "num_warps": warps(each, tile), "enable_fp_fusion": False}
 
 
 def warps(rows: int, tile: int) -> int:
