@@ -56,6 +56,7 @@ def recurrent_backward(unit: Unit, loop: Loop, make: type[RowWriter]) -> Source:
 def _recomputed(rows: Rows, chunk: str, steps: int, tag: str) -> None:
     """Write the states before each step of a chunk into the scratch."""
     w, loop, count = rows.w, rows.loop, len(rows.states)
+    w.barrier()  # others may still read the scratch of the chunk before
     rows.open()
     for i, s in enumerate(rows.states.values()):
         w.variable(f"{s}{tag}")

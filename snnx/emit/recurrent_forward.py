@@ -59,6 +59,8 @@ def _forward_chunk(rows: Rows, chunk: str, steps: int, tag: str) -> None:
     w, loop, states = rows.w, rows.loop, list(rows.states.values())
     packs = loop.trains and loop.bits
     if loop.trains:
+        if not w.resident:
+            w.barrier()  # the states lie in memory, and others may have written them
         rows.open()
         for i, s in enumerate(states):
             place = rows.at(f"({chunk} * {len(states)} + {i})")
