@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -53,9 +54,10 @@ class Ranks:
 
 
 def _lost(rank: int, error: RuntimeError) -> str:
-    return (
-        f"rank {rank}: another process of the run has died or hangs ({str(error).splitlines()[0]})"
-    )
+    """Return gloo's or NCCL's finding without the place in their sources and their advice."""
+    line = str(error).partition("\n")[0]
+    found = re.sub(r"^\[[^]]*\.cc:\d+\] ", "", line).partition(". ")[0]
+    return f"rank {rank}: another process of the run has died or hangs ({found})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from launched import run
 
 from snnx import checkpoint as checkpoints
 from snnx.backend import BackendError, default_backend, load_backend
 from snnx.cli import main
+from snnx.commands.failures import guarded
+from snnx.launch import Launch
 from snnx.ops.levels import TRAINING
 from snnx.patience import Patience
 from snnx.world import ALONE, RankLost, World, launched, timeout
@@ -146,3 +149,35 @@ def test_a_session_is_given_shares_where_others_have_the_rest() -> None:
     with pytest.raises(ValueError, match="no other process"):
         check_share({**whole, "share": (4, 8)}, None)
     assert check_share({**whole, "share": (4, 8)}, 2) == (4, 8)
+
+
+def test_a_lost_process_is_told_once_and_without_gloos_place_in_its_source(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone:
+        def all_reduce(self, *arguments: object, **options: object) -> None:
+            raise RuntimeError(
+                "[/x/gloo/pair.cc:553] Connection closed by peer [127.0.0.1]:6035. This is "
+                "typically caused by a crash.\nmore"
+            )
+
+        def get_rank(self, group: object) -> int:
+            return 1
+
+        def get_world_size(self, group: object) -> int:
+            return 2
+
+    ranks = pytest.importorskip("snnx_torch.ranks")
+    monkeypatch.setattr(ranks, "dist", Gone())
+    monkeypatch.setattr("snnx.commands.failures.launched", lambda: Launch("torchrun", "torch", 1))
+
+    @guarded
+    def command() -> None:
+        ranks.Ranks(None).sum(ranks.torch.zeros(1))
+
+    with pytest.raises(typer.Exit):
+        command()
+    said = capsys.readouterr().err.replace("\n", " ")
+    text = "rank 1: another process of the run has died or hangs (Connection closed by peer "
+    assert f"error: {text}[127.0.0.1]:6035)" in said
+    assert said.count("rank 1") == 1

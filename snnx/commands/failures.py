@@ -77,7 +77,8 @@ def _say(error: BaseException) -> None:
     if rank == 0:
         Screen().error(reason_of(error))
     elif not isinstance(error, Diverged | Interrupted | KeyboardInterrupt):
-        Screen().error(f"rank {rank}: {reason_of(error)}")
+        named = f"rank {rank}: "
+        Screen().error(named + reason_of(error).removeprefix(named))
 
 
 def guarded(command: F) -> F:
