@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-BATCH, STEPS, TIMED, WARM = 32, 4, 12, 3
+BATCH, STEPS, TIMED, WARM = 32, 4, 40, 3
 
 
 def median_ms(call: Callable[[], Any]) -> float:
