@@ -25,6 +25,8 @@ import snnx
 from snnx.backend import load_backend
 from snnx.ops.levels import NETWORK_GRADIENT
 
+ALGORITHMS = 4  # that cuDNN may try for a convolution under --search
+
 
 def plan_of(case: Case, backend: str = "torch", **more: Any) -> Any:
     """Return a case as a run's plan."""
@@ -204,6 +206,7 @@ def main() -> None:
     import torch
 
     torch.backends.cudnn.benchmark = chosen.search
+    torch.backends.cudnn.benchmark_limit = ALGORITHMS
     found = WAYS[case["how"].split()[0]](case)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     print(json.dumps({**found, "device": where, "torch": torch.__version__}))
