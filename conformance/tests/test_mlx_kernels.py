@@ -15,6 +15,7 @@ from snnx import LIF, Rectangular
 from snnx.backend import load_backend
 from snnx.emit import Source
 from snnx.emit.c_text import cpp_name, cpp_program
+from snnx.emit.variant import Argument, named_source
 from snnx.ops import OPS
 from tests.cpp_kernels import build
 from tests.test_emit_cpp import EPS, outcome, samples
@@ -196,3 +197,13 @@ def test_kernels_are_made_under_names_of_their_own(language):
             assert callable(kernel(source, language))
             names.add(source.name)
     assert len(names) == 3  # the two forwards are one text
+
+
+def test_more_arrays_than_metal_binds_are_refused_by_name():
+    from snnx_mlx.kernels import launch
+
+    many = tuple(Argument(f"a{i}", "float", "in") for i in range(30))
+    source = named_source("wide", "NAME", (*many, Argument("y", "float", "out")))
+    with pytest.raises(ValueError, match="32 arrays, and Metal binds 31"):
+        launch.kernel(source, "metal")
+    assert launch.kernel(replace(source, arguments=source.arguments[1:]), "metal") is not None

@@ -14,6 +14,7 @@ from snnx.emit.layout import Layout, kinds, shapes, sizes
 
 THREADS = 256  # of a threadgroup
 LANE = 2**16  # threads of a backward that sums gradients
+BOUND = 31  # arrays that Metal binds to a kernel
 ATTRIBUTE = "// thread_position_in_grid: MLX looks for the name in the body\n"
 _TYPES = {"float": mx.float32, "byte": mx.uint8, "uint": mx.uint32, "word32": mx.uint32}
 
@@ -31,9 +32,17 @@ def target() -> Target | None:
 
 @cache
 def kernel(source: Source, language: Target) -> Any:
-    """Return MLX's kernel of a source; its name is that of the text, so no two share one."""
+    """Return MLX's kernel of a source; its name is that of the text, so no two share one.
+
+    Raises: ValueError where a kernel has more arrays than Metal binds.
+    """
     inputs = [*source.names("in"), "sizes"]
     outputs = list(source.names("out"))
+    if language == "metal" and len(inputs) + len(outputs) > BOUND:
+        raise ValueError(
+            f"{source.name}: reads and writes {len(inputs) + len(outputs)} arrays, and Metal binds "
+            f'{BOUND}; give kernels="generic", or let fewer of the neuron\'s numbers learn'
+        )
     if language == "metal":
         text = ATTRIBUTE + source.text
         return mx.fast.metal_kernel(
