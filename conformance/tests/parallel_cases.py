@@ -10,7 +10,7 @@ from snnx.backend import Backend
 from snnx.building import initial_parameters
 from snnx.data import Batches, Dataset
 from snnx.mode import Mode, train_mode
-from snnx.optim import Optim
+from snnx.optim import Optim, RoundedSGD
 from snnx.passes import merge_rate_blocks
 from snnx.program import Program, flatten
 from snnx.random import uniform
@@ -180,6 +180,22 @@ def masks(backend: Backend, world: World) -> Found:
     return {"spikes": world.gather(whole).sum(0), **found}
 
 
+def thresholds(backend: Backend, world: World) -> Found:
+    """DSR's learned thresholds on dyadic numbers: gradients and two updates bit for bit."""
+    layer = snnx.DSR.integrate_and_fire(threshold=0.125)
+    program = flatten(snnx.Chain(snnx.Input(6), snnx.Linear(8), layer, snnx.Linear(4)))
+    parameters = {k: np.round(8 * v) / 4 for k, v in initial_parameters(program, 3).items()}
+    optim = Optim(RoundedSGD(0.5, 2.0**-4))
+    session = session_of(backend, world, program, parameters, OBJECTIVE, optim, steps=4)
+    u = uniform(6, "test", "thresholds", 0, [0], [0], 4 * 4 * 6).reshape(4, 4, 6)
+    x, y = (u < 0.5).astype(np.float32), np.arange(4)
+    given = share_of(world, {"x": x, "y": y, "index": y}, False)
+    _, found = session.grads(given, {}, train_mode(program))
+    for step in range(2):
+        session.read(session.step([given], {"step": step}))
+    return {**found, **{f"new {k}": v for k, v in session.export().parameters.items()}}
+
+
 def by_process(backend: Backend, world: World) -> Found:
     """Norms that are not synchronised: each process' own statistics, the running ones' mean."""
     net, program = _net("conv"), program_of("conv")
@@ -253,6 +269,7 @@ def batches(backend: Backend, world: World) -> Found:
 EXACT: dict[str, Callable[[Backend, World], Found]] = {
     **{f"rounded {i}": (lambda b, w, i=i: rounded(b, w, i)) for i in range(len(ROUNDED))},
     "masks": masks,
+    "thresholds": thresholds,
     "evaluation": evaluation,
     "batches": batches,
 }

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from launched import run
-from parallel_cases import CLOSE, EXACT, GRADIENTS, everything, observe, wanted_gradients
+from parallel_cases import (
+    CLOSE,
+    EXACT,
+    GRADIENTS,
+    everything,
+    observe,
+    thresholds,
+    wanted_gradients,
+)
 
 from snnx.backend import load_backend
 from snnx.ops.levels import NETWORK, TRAINING
@@ -133,3 +141,13 @@ def test_weights_on_a_grid_are_the_same_on_every_backend_and_certified(index: in
         assert found.keys() == wanted.keys()
         for name, weights in wanted.items():
             np.testing.assert_array_equal(found[name], weights, err_msg=f"{backend} {name}")
+
+
+def test_thresholds_on_a_grid_have_the_bits_of_the_float64_reference() -> None:
+    wanted = thresholds(load_backend("numpy"), World())
+    assert wanted["2.threshold"] != 0
+    for backend in ("torch", "mlx"):
+        found = of(alone(backend), "thresholds")
+        assert found.keys() == wanted.keys()
+        for name, array in wanted.items():
+            np.testing.assert_array_equal(found[name], array, err_msg=f"{backend} {name}")
