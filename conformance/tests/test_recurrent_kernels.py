@@ -149,7 +149,7 @@ def test_the_choice_is_announced():
     assert implementation(attributes, "cpu", torch.float32, 5, 5).name == "generic"
     found = implementation(attributes, "cuda", torch.float32, 2000, 2000)
     assert found.name == "generic"
-    assert "2000 units" in found.reason
+    assert "above 1024 units" in found.reason
     asked = {**attributes, "implementation": "cpp"}
     if host.compiler() is not None:
         assert implementation(asked, "cpu", torch.float32, 2000, 2000).name == "cpp"
@@ -183,3 +183,20 @@ def test_a_session_trains_on_it_as_without(compile):
     assert results["cpp"][0] == pytest.approx(results["generic"][0], rel=1e-5)
     for path, value in results["generic"][1].items():
         np.testing.assert_allclose(results["cpp"][1][path], value, atol=1e-5, err_msg=path)
+
+
+@NEEDS_CPP
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compiled_sessions_of_several_sizes_live_in_one_process():
+    import numpy as np
+
+    backend: Any = load_backend("torch")
+    for units in (5, 6, 7):  # the second size makes sizes symbols of the graph
+        model = snnx.Chain(Input(3), Linear(units), Recurrent(LIF(), synapse_decay=0.6), Linear(2))
+        program = flatten(model)
+        batch: Any = {"x": np.ones((units, 4, 3), np.float32), "y": np.arange(4) % 2}
+        batch["index"] = np.arange(4)
+        net = backend.build(program, initial_parameters(program, 0), device="cpu", kernels="cpp")
+        options = {"steps": units, "compile": "aot_eager"}
+        session = backend.session(net, snnx.TET(), snnx.Optim(snnx.Adam()), **options)
+        assert np.isfinite(session.read(session.step([batch], {}))["loss"])

@@ -48,7 +48,7 @@ def implementation(
     Raises: ValueError for an unknown choice, and where kernels are asked for and cannot be.
     """
     asked = attributes.get("implementation", "auto")
-    name, reason = _decided(asked, device, str(dtype), neurons <= LIMIT, units)
+    name, reason = _decided(asked, device, str(dtype), neurons <= LIMIT, units > UNITS)
     if name == "refused":
         raise ValueError(reason)
     return Implementation(name, reason)  # type: ignore[arg-type]
@@ -57,17 +57,22 @@ def implementation(
 def fused(attributes: Mapping[str, Any], x: Tensor, units: int = 0) -> str:
     """Return the language of the kernels that run a neuron on [T, N, *F], "" for the generic."""
     asked = attributes.get("implementation", "auto")
-    few = False
-    if x.numel() // x.shape[0] <= LIMIT:  # a branch: what a graph knows of sizes is no bool yet
-        few = True
-    name, reason = _decided(asked, x.device.type, str(x.dtype), few, units)
+    few, many = holds(x.numel() // x.shape[0] <= LIMIT), holds(units > UNITS)
+    name, reason = _decided(asked, x.device.type, str(x.dtype), few, many)
     if name == "refused":
         raise ValueError(reason)
     return "" if name == "generic" else name
 
 
+def holds(condition: Any) -> bool:
+    """Return a condition of sizes as a bool, which in a graph it is after a branch only."""
+    if condition:  # noqa: SIM103
+        return True
+    return False
+
+
 @torch.compiler.assume_constant_result
-def _decided(asked: str, device: str, dtype: str, few: bool, units: int) -> tuple[str, str]:
+def _decided(asked: str, device: str, dtype: str, few: bool, many: bool) -> tuple[str, str]:
     """Return the implementation, or "refused", and the reason."""
     if asked not in CHOICES:
         return "refused", f"kernels is one of {CHOICES}, not {asked!r}"
@@ -77,8 +82,8 @@ def _decided(asked: str, device: str, dtype: str, few: bool, units: int) -> tupl
         return "generic", f"on {device}; by itself it takes kernels on CUDA only"
     if asked == "fused":
         asked = "cpp" if device == "cpu" else "triton"
-    if asked == "auto" and units > UNITS:
-        return "generic", f"{units} units; one product a step is taken above {UNITS}"
+    if asked == "auto" and many:
+        return "generic", f"one product a step is taken above {UNITS} units"
     missing = _missing(asked, device, dtype, few)
     if not missing:
         return ("triton", f"{dtype} on {device}") if asked == "auto" else (asked, "asked for")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from snnx.emit import Loop, chunk_of_loop
 from snnx_torch.kernels import recurrent_ops
-from snnx_torch.kernels.implementation import fused
+from snnx_torch.kernels.implementation import fused, holds
 from snnx_torch.kernels.neuron import UNITS, beside, known, whole
 from snnx_torch.kernels.recurrent_ops import register, spec_of
 from snnx_torch.recurrent import recurrent as generic
@@ -147,11 +147,12 @@ def recurrent(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[
         decay = "neuron" if numbers[-1].dim() else "layer"
     trains = torch.is_grad_enabled()
     narrow = x.dtype != wide(x.dtype)
-    form = (whole(steps), x.shape[0] < steps, not rests, kind, trains, decay, narrow)
+    static, resident = holds(x.shape[0] < steps), holds(units <= recurrent_ops.RESIDENT)
+    form = (whole(steps), static, not rests, kind, trains, decay, narrow)
     feedback = inputs["feedback"].to(torch.float32)
     # only the gradient of a leaf is read by nobody before the side is joined
     call = Call(
-        _spec(name, language, units <= recurrent_ops.RESIDENT, *form),
+        _spec(name, language, resident, *form),
         samples,
         key,
         len(given),
