@@ -49,7 +49,7 @@ SETTINGS = {
     "eps": [0.5, 0.1, 0.01, 0.001],
     "copies": 36,
     "compare_every": 10,
-    "seeds": [0, 1, 2],
+    "seeds": [0, 1, 2, 3, 4],
 }
 RECTANGULAR, DSPIKE, UNTRAINED = "rectangular", "Dspike, b = 1", "first layer untrained"
 OTHERS = (RECTANGULAR, DSPIKE, UNTRAINED)
