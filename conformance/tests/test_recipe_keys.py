@@ -224,3 +224,13 @@ def test_the_published_deviation_is_shown_and_kept(capsys: pytest.CaptureFixture
     assert main(["train", *TINY, *said, "-o", "run"]) == 0
     assert "94.72 +- 0.12 % as published" in capsys.readouterr().out
     assert json.loads(Path("run/result.json").read_text())["expected_deviation"] == 0.0012
+
+
+def test_a_name_may_stand_after_what_is_said_of_the_named() -> None:
+    for words in (["optim.lr=0.25", "optim=sgd"], ["optim=sgd", "optim.lr=0.25"]):
+        values = recipe.resolve([recipe.read_recipe("digits"), *map(recipe.override, words)]).values
+        assert values["optim"]["name"] == "sgd"
+        assert values["optim"]["lr"] == 0.25
+    words = ["optim.betas=[0.9, 0.99]", "optim=sgd"]
+    with pytest.raises(recipe.RecipeError, match=r"optim\.betas"):  # Adam's: refused, not dropped
+        recipe.resolve([recipe.read_recipe("digits"), *map(recipe.override, words)])

@@ -113,7 +113,7 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
     """Return the recipe that the layers make. Raises: RecipeError naming the first wrong keys."""
     raw: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for values, origin in [(DEFAULTS, "default"), *_with_method(layers)]:
+    for values, origin in [(DEFAULTS, "default"), *_with_method(_named_first(layers))]:
         for key, value in _normal(values).items():
             _lay(raw, origins, key, value, origin)
     if tag(raw["data"]) not in TABLES["data"]:
@@ -159,6 +159,25 @@ def _set_by_stages(values: dict[str, Any], origins: dict[str, str]) -> None:
                 f"{key} ({asked}): the stages say {key}, {value} in the end; change it there"
             )
         values[key], origins[key] = value, "stages"
+
+
+def _named_first(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers with what the command line names before what it says of the named.
+
+    A name begins its table anew, so in `optim.lr=0.1 optim=sgd` it would take the rate away.
+    """
+    found = list(layers)
+    places = [i for i, (_, origin) in enumerate(found) if origin == COMMAND_LINE]
+    said = sorted((found[i] for i in places), key=lambda layer: not _names(layer[0]))
+    for place, layer in zip(places, said, strict=True):
+        found[place] = layer
+    return found
+
+
+def _names(values: Mapping[str, Any]) -> bool:
+    """Return whether one KEY=VALUE chooses a table: `optim=sgd`, or `optim.name=sgd`."""
+    tables = [v for k, v in _normal(values).items() if k in TABLES]
+    return any(isinstance(table, Mapping) and "name" in table for table in tables)
 
 
 def _with_method(layers: Sequence[Layer]) -> list[Layer]:
