@@ -278,3 +278,16 @@ def test_a_list_far_larger_than_its_file_is_refused(tmp_path: Path) -> None:
         file.create_dataset("labels", shape=(10**8,), dtype="u2", chunks=(1024,))
     with pytest.raises(DataError, match="far larger than what is stored"):
         read_shd(path)
+
+
+@pytest.mark.parametrize("kind", ["references", "numbers", "words"])
+def test_spikes_that_are_no_lists_of_numbers_are_refused(tmp_path: Path, kind: str) -> None:
+    h5py = pytest.importorskip("h5py")
+    types = {"references": h5py.ref_dtype, "numbers": np.float32, "words": h5py.string_dtype()}
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for key in ("times", "units"):
+            file.create_dataset(f"spikes/{key}", shape=(3,), dtype=types[kind])
+        file.create_dataset("labels", data=np.arange(3, dtype=np.uint16))
+    with pytest.raises(DataError, match=r"spikes/times must hold lists of numbers"):
+        read_shd(path)

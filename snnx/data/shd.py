@@ -61,6 +61,12 @@ def lists(path: Path) -> tuple[NDArray[Any], ...]:
             times, units = (
                 _dataset(h5py, file, ("spikes", key), path) for key in ("times", "units")
             )
+            for key, node in (("times", times), ("units", units)):
+                kind = h5py.check_vlen_dtype(node.dtype)
+                if kind is None or np.dtype(kind).kind not in "uif":
+                    raise DataError(
+                        f"{path}: spikes/{key} must hold lists of numbers, got {node.dtype}"
+                    )
             labels = np.asarray(_dataset(h5py, file, ("labels",), path)[:])
             if not times.shape == units.shape == labels.shape or labels.ndim != 1:
                 raise DataError(
