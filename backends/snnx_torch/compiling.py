@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count as counter
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -22,13 +24,26 @@ def compiled(step: Callable[..., Any], name: str, count: Callable[[], None]) -> 
         count()
         return inner(graph, inputs)
 
-    whole = torch.compile(step, fullgraph=True, backend=counted)
+    whole = torch.compile(_alone(step), fullgraph=True, backend=counted)
 
     def call(*arrays: Any) -> Any:
         with torch._dynamo.config.patch(_SETTINGS):
             return whole(*arrays)
 
     return call
+
+
+_NUMBERS = counter()
+
+
+def _alone(step: Any) -> Any:
+    """Return the function with code of its own.
+
+    torch counts graphs by code, and refuses the ninth; the steps of all sessions are one code. What
+    it learns of sizes, which vary in one session and not in another, goes by the code's name.
+    """
+    code = step.__code__.replace(co_name=f"{step.__name__}_{next(_NUMBERS)}")
+    return FunctionType(code, step.__globals__, step.__name__, step.__defaults__, step.__closure__)
 
 
 CPU_SAYS = ("can't allocate memory", "could not create a primitive", "could not create a memory")

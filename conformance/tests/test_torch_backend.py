@@ -288,3 +288,13 @@ def test_dsr_equals_the_reference_and_its_threshold_stays_above_its_bound(make: 
     for made in (ours, reference):
         made.step([given], {"lr": rate})
         assert made.export().parameters["3.threshold"] == 0.25
+
+
+@COMPILER
+def test_any_number_of_compiled_sessions_live_in_one_process() -> None:
+    for units in range(2, 14):  # torch gives up at the ninth graph of one code
+        model = snnx.Chain(snnx.Input(4, 4, 1), snnx.Flatten(), snnx.Linear(units), snnx.LIF())
+        ours = session(snnx.Chain(*model.layers, snnx.Linear(3)), precision="fp32", compile="eager")
+        for step in range(2):
+            assert np.isfinite(ours.read(ours.step([batch((4, 4, 1))], {"step": step}))["loss"])
+        assert ours.compilations() == 1

@@ -34,6 +34,7 @@ SIZES: dict[str, tuple[int, ...]] = {
     "medlydb": (9,), "autoencoder": (4, 4, 1),
 }  # fmt: skip
 WIDTH, STEPS = 0.04, 2
+QUICK = ("digits", "mnist_toy", "snn5", "cifarnet", "shd", "medlydb", "autoencoder")
 
 
 @pytest.fixture(autouse=True)
@@ -59,8 +60,19 @@ def session(name: str, compile: bool | str = False, capture: Any = None) -> Torc
 
 
 @COMPILER
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name in QUICK])
+def test_the_step_of_a_small_architecture_is_one_graph(name: str) -> None:
+    is_one_graph(name)
+
+
+@COMPILER
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in QUICK])
 def test_the_step_of_an_architecture_is_one_graph(name: str) -> None:
+    is_one_graph(name)
+
+
+def is_one_graph(name: str) -> None:
     ours, eager, given = session(name, "eager"), session(name), batch_of(name)
     for k in range(2):
         found, wanted = (s.read(s.step([given], {"step": k})) for s in (ours, eager))
