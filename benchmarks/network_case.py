@@ -76,7 +76,7 @@ def stepped(session: Any, given: Any) -> Figures:
     first = time.perf_counter() - began
     for k in range(1, WARM):
         session.read(session.step([given], {**dials, "step": k}))
-    replays = [s.replay for s in session.train_step._slots.values() if s.replay is not None]
+    replays = [s.replay for s in session.taker._slots.values() if s.replay is not None]
     call = replays[0] if replays else lambda: session.step([given], {**dials, "step": WARM})
     found = timed(call)
     began = time.perf_counter()

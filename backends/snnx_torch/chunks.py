@@ -14,14 +14,14 @@ from snnx_torch.prepare import Prepared
 
 if TYPE_CHECKING:
     from snnx_torch.ranks import Share
-    from snnx_torch.update import Update
+    from snnx_torch.train_step import TrainStep
 
 Tensors = Mapping[str, Tensor]
 Learnt = tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]
 
 
 def learnt(
-    update: Update,
+    step: TrainStep,
     prepared: Prepared,
     leaves: Tensors,
     statistics: Tensors,
@@ -35,19 +35,19 @@ def learnt(
 
     `of` says of what the part is a share.
     """
-    if len(spans(steps, update.chunk)) > 1:
-        return _truncated(update, prepared, leaves, statistics, part, dials, steps, divisor, of)
+    if len(spans(steps, step.chunk)) > 1:
+        return _truncated(step, prepared, leaves, statistics, part, dials, steps, divisor, of)
     arrays = (statistics, part["x"], None, dials, part["index"])
-    out = core.play(prepared, leaves, *arrays, steps, share=update.synchronised(of))
+    out = core.play(prepared, leaves, *arrays, steps, share=step.synchronised(of))
     y, moved = out.y, _cut(out.statistics)
     del out  # the final states need not outlive the forward pass
-    losses = update.counted(update.losses(y, part), of)
-    found = update.gradients(losses.sum() / divisor, leaves)
+    losses = step.counted(step.losses(y, part), of)
+    found = step.gradients(losses.sum() / divisor, leaves)
     return losses.detach(), y.detach(), found, moved
 
 
 def _truncated(
-    update: Update,
+    step: TrainStep,
     prepared: Prepared,
     leaves: Tensors,
     statistics: Tensors,
@@ -57,7 +57,7 @@ def _truncated(
     divisor: int,
     of: Share | None,
 ) -> Learnt:
-    cuts, norms = spans(steps, update.chunk), update.synchronised(of)
+    cuts, norms = spans(steps, step.chunk), step.synchronised(of)
 
     def play(start: int, stop: int, state: Any, moved: Tensors) -> core.Result:
         x, index = piece(part["x"], start, stop), part["index"]
@@ -65,7 +65,7 @@ def _truncated(
         return core.play(prepared, leaves, *arrays, stop - start, share=norms)
 
     g_whole, losses = None, None
-    if not update.objective.per_step:
+    if not step.objective.per_step:
         state, outputs = None, []
         with torch.no_grad():
             for start, stop in cuts:
@@ -73,18 +73,18 @@ def _truncated(
                 state = out.state
                 outputs.append(out.y)
         y = torch.cat(outputs).requires_grad_()
-        losses = update.counted(update.losses(y, part), of)
+        losses = step.counted(step.losses(y, part), of)
         (g_whole,) = torch.autograd.grad(losses.sum() / divisor, [y])
     state, outputs, moved = None, [], dict(statistics)
     grads: dict[str, Tensor] = {}
     for start, stop in cuts:
         out = play(start, stop, state, moved)
         if g_whole is not None:
-            new = update.gradients(out.y, leaves, g_whole[start:stop])
+            new = step.gradients(out.y, leaves, g_whole[start:stop])
         else:
-            each = _share_of_losses(update, out.y, part, start, stop, steps)
-            each = update.counted(each, of)
-            new = update.gradients(each.sum() / divisor, leaves)
+            each = _share_of_losses(step, out.y, part, start, stop, steps)
+            each = step.counted(each, of)
+            new = step.gradients(each.sum() / divisor, leaves)
             losses = each.detach() if losses is None else losses + each.detach()
         grads = {k: grads[k] + g if k in grads else g for k, g in new.items()}
         state = {k: v if k == "t" else tuple(_detached(v)) for k, v in out.state.items()}
@@ -96,13 +96,13 @@ def _truncated(
 
 
 def _share_of_losses(
-    update: Update, y: Tensor, part: Tensors, start: int, stop: int, steps: int
+    step: TrainStep, y: Tensor, part: Tensors, start: int, stop: int, steps: int
 ) -> Tensor:
     """Return what a chunk adds to each sample's loss, a mean over all its valid steps."""
     if "length" not in part:
-        return update.losses(y, part) * ((stop - start) / steps)
-    weight, inside = share(torch.clamp, part["length"].to(update.dtype), start, stop)
-    return update.losses(y, {**part, "length": inside}) * weight
+        return step.losses(y, part) * ((stop - start) / steps)
+    weight, inside = share(torch.clamp, part["length"].to(step.dtype), start, stop)
+    return step.losses(y, {**part, "length": inside}) * weight
 
 
 def _detached(arrays: tuple[Tensor, ...]) -> list[Tensor]:

@@ -41,9 +41,9 @@ from snnx_torch.dials import pack, unpack, words_of
 from snnx_torch.figures import Pending, figures
 from snnx_torch.net import Net
 from snnx_torch.ranks import Ranks, Share, share_of
+from snnx_torch.replay import Inputs, StepTaker
 from snnx_torch.snapshots import exported, load_moments, load_weights
-from snnx_torch.train_step import Inputs, TrainStep
-from snnx_torch.update import Update, resumed
+from snnx_torch.train_step import TrainStep, resumed
 
 ENDS = (".spike", ".potential")
 
@@ -81,7 +81,7 @@ class TorchSession:
         }
         self.moments = {k: torch.zeros_like(self.parameters[v]) for k, v in self.owners.items()}
         self.count = torch.zeros((), dtype=torch.int64, device=net.device)
-        self.update = Update(
+        self.train_step = TrainStep(
             *(net.program, objective, optim, self.names, net.dtype, self.ranks, sync_norm), chunk
         )
         self.deterministic = deterministic
@@ -90,8 +90,8 @@ class TorchSession:
         else:
             self.why = ""
         state = (self.parameters, self.moments, self.count)
-        self.train_step = TrainStep(
-            net, self.update, state, compile, recompute, capture, graph is True
+        self.taker = StepTaker(
+            net, self.train_step, state, compile, recompute, capture, graph is True
         )
 
     def _move(self, array: Any) -> Tensor:
@@ -125,14 +125,14 @@ class TorchSession:
         shares = tuple(share_of(self.ranks, part) for part in parts)
         net = self.net
         imposed = parameters_in(net.program, gradients or {}, net.dtype, net.device)
-        waits = self.train_step.capture is not None  # the graph has a place for them
+        waits = self.taker.capture is not None  # the graph has a place for them
         moved = [self._batch(part, None, waits) for part in parts]
         form = (mode or self.train, tuple(total for _, total in moved), shares)
         words = words_of(check_dials(self.known, dials), self.names, net.device)
         wish = torch.full((), float(vote), dtype=net.dtype, device=net.device)
         with algorithms(self.deterministic):
             given = Inputs([part for part, _ in moved], words, imposed, wish)
-            report, losses = self.train_step(form, given)
+            report, losses = self.taker(form, given)
         samples = sum(
             len(part["index"]) if share is None else share.total
             for part, share in zip(parts, shares, strict=True)
@@ -209,7 +209,7 @@ class TorchSession:
             out, tensors = self._run(
                 batch, dials, mode, steps, parameters=own, copies=copies, at=at, values=values
             )
-            losses = self.update.losses(out.y, tensors)
+            losses = self.train_step.losses(out.y, tensors)
         return to_numpy(losses).reshape(copies, -1)
 
     def grads(
@@ -226,18 +226,20 @@ class TorchSession:
         check_names(self.net.program, parameters=wrt, impose=impose)
         leaves = {k: p.detach().requires_grad_() for k, p in self.parameters.items()}
         share = share_of(self.ranks, batch) if "share" in batch else None
-        norms = self.update.synchronised(share)
+        norms = self.train_step.synchronised(share)
         with algorithms(self.deterministic):
             options = {"parameters": leaves, "impose": impose, "share": norms}
             out, tensors = self._run(batch, dials, mode or self.train, steps, **options)
-            losses = self.update.losses(out.y, tensors)
+            losses = self.train_step.losses(out.y, tensors)
             if share is not None and share.count == 0:
                 losses = 0.0 * losses
             samples = losses.shape[0] if share is None else share.total
-            found = self.update.gradients(losses.sum() / samples, leaves)
+            found = self.train_step.gradients(losses.sum() / samples, leaves)
             total = to_numpy(losses.detach()).astype(np.float64).sum()
             if share is not None:
-                found, _, (whole,) = self.update.reduced(found, {}, (losses.detach().sum(),), None)
+                found, _, (whole,) = self.train_step.reduced(
+                    found, {}, (losses.detach().sum(),), None
+                )
                 total = float(whole)
         chosen = {k: found[k] for k in (wrt if wrt is not None else found)}
         return float(total / samples), parameters_out(self.net.program, chosen)
@@ -283,8 +285,8 @@ class TorchSession:
 
     def step_form(self) -> str:
         """Return how a training step runs: recorded and replayed, or eagerly and why."""
-        return self.train_step.described(self.why)
+        return self.taker.described(self.why)
 
     def compilations(self) -> int:
         """Return how many graphs the step has been compiled into so far."""
-        return self.train_step.compilations
+        return self.taker.compilations

@@ -9,11 +9,11 @@ import numpy as np
 import snnx
 from snnx.backend import Snapshot
 from snnx.building import initial_parameters
-from snnx_torch import backend, train_step
+from snnx_torch import backend, replay
 from snnx_torch.session import TorchSession
 
 STEPS, SHAPE = 3, (4, 4, 1)
-WARM = train_step.WARM
+WARM = replay.WARM
 ADAM = snnx.Optim(snnx.Adam(lr=snnx.Dial("lr", 0.01)), clip_norm=0.5)
 SGD = snnx.Optim(snnx.SGD(lr=snnx.Dial("lr", 0.1), momentum=0.9))
 

@@ -51,7 +51,7 @@ def test_a_replay_is_a_step_under_every_dial(case: str) -> None:
         assert found == wanted
         assert same(ours.export(), eager.export())
     assert (recorder.warmed, recorder.replays) == (WARM, 12 - WARM)
-    assert ours.train_step.captures == 1
+    assert ours.taker.captures == 1
     weights = [s for s in ours.net.program.steps if s.op in ("conv2d", "linear")]
     runs = {"chunks": 2, "ranges": 1}.get(case, 1)
     fed_back = case == "recurrent cpp"  # the generic path sums that gradient as it walks
@@ -67,14 +67,14 @@ def test_a_smaller_last_batch_has_a_graph_of_its_own_and_more_forms_run_eagerly(
     for k, part in enumerate(given):
         pair = [s.read(s.step([part], dials_of(ours, k))) for s in (ours, eager)]
         assert pair[0] == pair[1]
-    assert ours.train_step.captures == 2
+    assert ours.taker.captures == 2
     assert recorder.replays == len(sizes) - 2 * WARM
     for n in (1, 2):
         ours.step([batch(SHAPE, n=n)], {})
     with pytest.warns(RuntimeWarning, match="5th form .* runs eagerly: a session keeps 4 graphs"):
         pending = ours.step([batch(SHAPE, n=6)], {})
     assert ours.read(pending)["samples"] == 6
-    assert ours.train_step.captures == 2
+    assert ours.taker.captures == 2
 
 
 def test_other_modes_and_imposed_gradients_are_forms_and_dials_are_not() -> None:
@@ -90,7 +90,7 @@ def test_other_modes_and_imposed_gradients_are_forms_and_dials_are_not() -> None
         for s in (ours, eager):
             s.step(parts, dials_of(ours, k), mode, scaled, vote=k % 2 == 1)
         assert same(ours.export(), eager.export())
-    assert ours.train_step.captures == 3
+    assert ours.taker.captures == 3
     assert recorder.replays == 3 * 2
     votes = [ours.read(ours.step(parts, {}, vote=v))["votes"] for v in (True, False)]
     assert votes == [1.0, 0.0]

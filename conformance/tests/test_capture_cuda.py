@@ -37,7 +37,7 @@ def agree(graphed: Any, eager: Any, tolerance: float) -> None:
         found, wanted = (s.read(s.step([given], dials)) for s in (graphed, eager))
         assert found["loss"] == pytest.approx(wanted["loss"], rel=tolerance)
         eager.load(graphed.export())  # a spike that rounding flips is not carried on
-    assert graphed.train_step.captures >= 1
+    assert graphed.taker.captures >= 1
     assert "recorded" in graphed.step_form()
 
 

@@ -25,10 +25,10 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("name", ["lr", "temperature", "seed", "step"])
 def test_a_number_that_is_baked_in_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = MODELS["dspike"] if name == "temperature" else MODELS["asgl"]
-    from snnx_torch import update
+    from snnx_torch import train_step
 
     ours, eager = made(model, Recorder()), made(model)
-    real, given = update.unpack, batch(SHAPE)
+    real, given = train_step.unpack, batch(SHAPE)
 
     def baked(buffer: Any, names: Any, dtype: Any) -> Any:
         found = real(buffer, names, dtype)
@@ -39,7 +39,7 @@ def test_a_number_that_is_baked_in_is_found(name: str, monkeypatch: pytest.Monke
         now = dials_of(ours, k)
         eager.step([given], now)
         with monkeypatch.context() as planted:
-            planted.setattr(update, "unpack", baked)
+            planted.setattr(train_step, "unpack", baked)
             ours.step([given], now)
         same_so_far = same(ours.export(), eager.export())
         assert same_so_far == (k <= WARM), k  # true to the step whose number was recorded
@@ -59,12 +59,12 @@ FAULTS: dict[str, Any] = {
 def test_what_a_graph_cannot_hold_is_said_and_the_step_taken_eagerly(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from snnx_torch.update import Update
+    from snnx_torch.train_step import TrainStep
 
     ours, eager = made(MODELS["lif"], Recorder()), made(MODELS["lif"])
     insistent = made(MODELS["lif"], Recorder(), graph=True)
-    real = Update.losses
-    monkeypatch.setattr(Update, "losses", lambda *given: FAULTS[fault](real(*given)))
+    real = TrainStep.losses
+    monkeypatch.setattr(TrainStep, "losses", lambda *given: FAULTS[fault](real(*given)))
     given = batch(SHAPE)
     for k in range(WARM):
         for s in (ours, eager, insistent):

@@ -122,7 +122,7 @@ def test_nothing_in_a_step_crosses_between_host_and_device(model: str, form: str
     inputs = (torch.zeros(3 + len(ours.names), dtype=torch.int32, device="meta"), {})
     vote = torch.zeros((), device="meta")
     state = (ours.parameters, ours.net.statistics(), ours.moments, ours.count)
-    step = ours.train_step._made(ours.train, (STEPS,), (None,))
+    step = ours.taker._made(ours.train, (STEPS,), (None,))
     with Crossings() as crossings:
         step(*state, [given], *inputs, vote)
     assert crossings.operations > 100

@@ -63,6 +63,6 @@ def test_one_row_serves_every_parameter_of_a_rule() -> None:
     net = backend.build(program, initial_parameters(program, 0), device="cpu")
     optim = snnx.Optim(snnx.SGD(momentum=0.9), groups={"threshold": snnx.Adam(lr=0.1)})
     session: Any = backend.session(net, snnx.TET(), optim)
-    plans = session.update.plans
+    plans = session.train_step.plans
     assert sum(p.size for p in program.parameters) < MOST
     assert sorted(len(paths) for paths, _, _ in plans) == [1, len(program.parameters) - 1]

@@ -151,7 +151,7 @@ def test_torch_says_out_of_memory_in_pythons_word(monkeypatch):
         def full(*arrays, error=error):
             raise error
 
-        monkeypatch.setattr(session.train_step, "_made", lambda *key, full=full: full)
-        session.train_step._forms.clear()
+        monkeypatch.setattr(session.taker, "_made", lambda *key, full=full: full)
+        session.taker._forms.clear()
         with pytest.raises(MemoryError, match="allocate"):
             session.step([batch], {})

@@ -15,8 +15,8 @@ from snnx.models import MODELS
 torch = pytest.importorskip("torch")
 
 from snnx_torch import backend  # noqa: E402
+from snnx_torch.replay import WARM  # noqa: E402
 from snnx_torch.session import TorchSession  # noqa: E402
-from snnx_torch.train_step import WARM  # noqa: E402
 from tests.captured_nets import same  # noqa: E402
 from tests.recorded import Recorder  # noqa: E402
 from tests.torch_nets import COMPILER  # noqa: E402
