@@ -15,6 +15,7 @@ CLAIMS = {  # script: the claim of the four papers it belongs to
     "dspike_fdg": "1 Dspike",
     "dspike_fdg_choices": "1 Dspike",
     "dspike_fdg_training": "1 Dspike",
+    "dspike_fdg_mnist": "1 Dspike",
     "dspike_fashion": "2 Dspike",
     "dsr": "3 DSR",
     "dsr_neurons": "3 DSR",

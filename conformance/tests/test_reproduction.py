@@ -35,6 +35,7 @@ CLAIMS = (
     "dspike_fashion",
     "dspike_fdg",
     "dspike_fdg_choices",
+    "dspike_fdg_mnist",
     "dspike_fdg_training",
     "dsr",
     "dsr_ablation",
