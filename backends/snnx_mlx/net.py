@@ -78,7 +78,8 @@ class Net(nn.Module):
         data, found = mx.bfloat16 if self.precision == "bf16" else mx.float32, {}
         for step in program.spiking:
             asked = {**step.attributes, "implementation": self.kernels}
-            chosen = implementation(asked, data, math.prod(step.shape))
+            size = math.prod(step.shape)
+            chosen = implementation(asked, data, size, size if step.op == "recurrent" else 0)
             why = f"generic (no {step.op} kernel)"
             if step.op in KERNELS:
                 why = f"{chosen.name} ({chosen.reason})"

@@ -19,11 +19,10 @@ from snnx_mlx import (
     pooling,
     rate_block,
     rates,
-    recurrent,
     updates,
 )
 from snnx_mlx.arrays import custom_op, nested_sum
-from snnx_mlx.kernels import neuron, norm_neuron, rate_neuron
+from snnx_mlx.kernels import neuron, norm_neuron, rate_neuron, recurrent
 from snnx_mlx.packed import packed_product
 from snnx_mlx.quantize import quantized
 
@@ -115,7 +114,7 @@ RULES: dict[str, Rule] = {
     "dropout": dropout,
     "neuron": neuron,
     "norm_neuron": norm_neuron,
-    "recurrent": recurrent.recurrent,
+    "recurrent": recurrent,
     "rate_neuron": rate_neuron,
     "rate_mapping": rates.rate_mapping,
     "rate_block": rate_block.rate_block,

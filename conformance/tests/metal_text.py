@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from snnx.emit import Source
-from snnx.emit.c_text import header
+from snnx.emit.c_text import grouped, header
 
 # What Metal has built in, as far as the shared body uses it.
 _LANGUAGE = """\
@@ -19,7 +19,10 @@ typedef __bf16 bfloat16_t;
 struct uint3 { uint x, y, z; };
 #define device __attribute__((address_space(1)))
 #define constant __attribute__((address_space(2)))
+#define threadgroup static __attribute__((address_space(3)))
 namespace metal {
+enum class mem_flags { mem_none, mem_device, mem_threadgroup };
+void threadgroup_barrier(mem_flags);
 uint mulhi(uint, uint);
 float fma(float, float, float);
 namespace precise {
@@ -28,6 +31,13 @@ float exp(float); float log(float); float tanh(float); float atan(float); float 
 }
 """
 _TYPES = {"data": "DATA", "float": "float", "byte": "uint8_t", "word": "WORD", "uint": "uint"}
+
+
+def names(source: Source) -> str:
+    """Return the text in which MLX looks for the names of attributes: never the header."""
+    from snnx_mlx.kernels.launch import body
+
+    return body(source, "metal")
 
 
 def program(source: Source, data: str, word: int = 32) -> str:
@@ -39,7 +49,12 @@ def program(source: Source, data: str, word: int = 32) -> str:
         else f"device {_TYPES[a.kind]}* {a.name}"
         for a in arrays
     ]
-    signature = ", ".join([*given, "const constant uint* sizes", "uint3 thread_position_in_grid"])
+    places = ["thread_position_in_grid"]
+    if grouped(source):
+        places = ["threadgroup_position_in_grid", "thread_position_in_threadgroup"]
+        places += ["threads_per_threadgroup"]
+    attributes = [f"uint3 {place}" for place in places if place in names(source)]
+    signature = ", ".join([*given, "const constant uint* sizes", *attributes])
     types = f"typedef {data} DATA;\ntypedef uint{word}_t WORD;\n"
     return (
         f"{_LANGUAGE}{header('metal')}{types}void {source.name}({signature}) {{\n{source.text}}}\n"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
-import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -13,53 +10,13 @@ import pytest
 
 from snnx import LIF, Rectangular
 from snnx.backend import load_backend
-from snnx.emit import Source
-from snnx.emit.c_text import cpp_name, cpp_program
 from snnx.emit.variant import Argument, named_source
 from snnx.ops import OPS
-from tests.cpp_kernels import build
+from tests.mlx_host import INSTALLED, HostKernels
 from tests.test_emit_cpp import EPS, outcome, samples
 
 SUMMED = 2 * EPS  # on the CPU MLX adds the partial sums one after another
-INSTALLED = importlib.util.find_spec("mlx") is not None and shutil.which("g++") is not None
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="mlx is not installed, or g++ not on PATH")
-
-
-class HostKernels:
-    """Stands for MLX's kernels: first it notes what is launched, then g++ runs it."""
-
-    def __init__(self) -> None:
-        self.sources: dict[tuple[Source, str, int], None] = {}
-        self.library: Any = None
-        self.launches = 0
-
-    def compile(self) -> None:
-        """Compile what was noted."""
-        self.library = build(cpp_program(self.sources))
-
-    def execute(
-        self, source: Source, arrays: list[Any], data: Any, threads: int, outputs: list[Any]
-    ) -> list[Any]:
-        """Run a kernel on the host, as `launch.execute` does on a device."""
-        import mlx.core as mx
-
-        name = {mx.float32: "float", mx.float16: "half", mx.bfloat16: "bfloat"}[data]
-        self.sources[(source, name, 32)] = None
-        if self.library is None:
-            return [mx.zeros(shape, dtype) for shape, dtype in outputs]
-        raw = {mx.bfloat16: mx.uint16}
-        given = [np.array(a.view(raw.get(a.dtype, a.dtype))) for a in arrays]
-        types = [np.array(mx.zeros((1,), raw.get(d, d))).dtype for _, d in outputs]
-        made = [np.full(s, 77, t) for (s, _), t in zip(outputs, types, strict=True)]
-        by_name = dict(zip(source.names("in"), given[:-1], strict=True))
-        by_name |= dict(zip(source.names("out"), made, strict=True))
-        every = [by_name[n] for n in source.names("in", "out")]
-        pointers = (ctypes.c_void_p * len(every))(*(a.ctypes.data for a in every))
-        run = getattr(self.library, cpp_name(source, name))
-        run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-        run(pointers, given[-1].ctypes.data, 0, threads)
-        self.launches += 1
-        return [mx.array(a).view(d) for a, (_, d) in zip(made, outputs, strict=True)]
 
 
 def served(sample: Any) -> bool:
@@ -81,7 +38,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> HostKernels:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["neuron", "norm_neuron", "rate_neuron"])
+@pytest.mark.parametrize("name", ["neuron", "norm_neuron", "rate_neuron", "recurrent"])
 def test_every_sample_agrees_with_the_reference_as_well_as_the_generic_path(host, name):
     backend, op = load_backend("mlx"), OPS[name]
     chosen = [s for s in samples(op) if name != "norm_neuron" or served(s)]
@@ -155,8 +112,8 @@ def test_masks_drawn_in_the_kernels_are_those_of_the_generic_path(host):
         results[how] = (losses, session.export().parameters)
     assert host.launches >= 12
     drawn = [source for source, _, _ in host.sources if "snn_draw(" in source.text]
-    assert len(drawn) == 4  # forward and backward, of the neuron and of the pair
-    assert len({source.name for source in drawn}) == 4
+    assert len(drawn) == 6  # forward and backward, of the neuron, the pair, the recurrent layer
+    assert len({source.name for source in drawn}) == 6
     assert all(np.isfinite(results["kernels"][0]))
     np.testing.assert_allclose(results["kernels"][0], results["generic"][0], rtol=1e-5)
     for path, value in results["generic"][1].items():

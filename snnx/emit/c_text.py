@@ -26,6 +26,11 @@ METAL_HEADER = """\
 #pragma METAL fp contract(off)
 #define SNN_DEVICE
 #define SNN_GID thread_position_in_grid.x
+#define SNN_GROUP threadgroup_position_in_grid.x
+#define SNN_LANE thread_position_in_threadgroup.x
+#define SNN_WIDTH threads_per_threadgroup.x
+#define SNN_SHARED(type, name, count) threadgroup type name[count]
+#define SNN_BARRIER metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup)
 #define SNN_GUARD(c) if (!(c)) return
 #define SNN_MUL(a, b) ((a) * (b))
 #define SNN_DIV(a, b) ((a) / (b))
@@ -42,6 +47,11 @@ CUDA_HEADER = """\
 typedef unsigned int uint;
 #define SNN_DEVICE __device__
 #define SNN_GID (blockIdx.x * blockDim.x + threadIdx.x)
+#define SNN_GROUP blockIdx.x
+#define SNN_LANE threadIdx.x
+#define SNN_WIDTH blockDim.x
+#define SNN_SHARED(type, name, count) __shared__ type name[count]
+#define SNN_BARRIER __syncthreads()
 #define SNN_GUARD(c) if (!(c)) return
 #define SNN_MUL(a, b) __fmul_rn(a, b)
 #define SNN_DIV(a, b) __fdiv_rn(a, b)
@@ -224,6 +234,11 @@ def header(target: str) -> str:
 
 
 _CPP_TYPES = {"data": "DATA", "float": "float", "byte": "uint8_t", "word": "WORD", "uint": "uint"}
+
+
+def grouped(source: Source) -> bool:
+    """Return whether a kernel's threads work in groups that share memory."""
+    return "SNN_GROUP" in source.text
 
 
 def parameter(argument: Argument, space: str = "") -> str:

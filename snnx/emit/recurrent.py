@@ -96,7 +96,7 @@ class Rows:
     def begin(self, name: str) -> None:
         """Declare the sizes and begin the kernel."""
         w = self.w
-        for size in ("total", "units", *(() if w.resident or w.gathers else ("tiles",))):
+        for size in w.sizes:
             w.argument(size, "uint", "size")
         if self.loop.extra == "drawn":
             for size in ("features", "samples", "key"):

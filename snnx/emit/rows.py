@@ -23,6 +23,7 @@ class RowWriter(Writer):
     """
 
     gathers: ClassVar[bool]  # whether `gather` writes sums into an array "fed"
+    sizes: ClassVar[tuple[str, ...]] = ("total", "units")
     resident = False
 
     @abstractmethod
@@ -59,6 +60,7 @@ class TritonRows(RowWriter, TritonWriter):
     """A program owns ROWS rows; TILE columns are one block."""
 
     gathers = False
+    sizes = ("total", "units", "tiles")
     shape = "(ROWS, TILE)"
     blocks: ClassVar = ("ROWS", "TILE", "DEPTH")
 
@@ -120,6 +122,7 @@ class TritonRows(RowWriter, TritonWriter):
 class TritonResident(TritonRows):
     """The writer where one block holds all columns."""
 
+    sizes = ("total", "units")
     resident = True
 
 

@@ -8,13 +8,16 @@ from typing import Any, Literal
 
 import mlx.core as mx
 
+from snnx.emit.group_rows import GroupRows
 from snnx.emit.layout import LIMIT
 from snnx_mlx.kernels import launch
 
 Name = Literal["generic", "metal", "cuda"]
 Choice = Literal["auto", "generic", "fused"]
 CHOICES: tuple[Choice, ...] = ("auto", "generic", "fused")
-KERNELS = ("neuron", "norm_neuron", "rate_neuron")  # ops that have kernels
+KERNELS = ("neuron", "norm_neuron", "rate_neuron", "recurrent")  # ops that have kernels
+UNITS = 1024  # of a recurrent layer that "auto" gives to its kernels
+MOST = GroupRows.capacity  # units that a thread group has memory for
 DATA = (mx.float32, mx.bfloat16, mx.float16)
 
 
@@ -27,9 +30,11 @@ class Implementation:
 
 
 def implementation(
-    attributes: Mapping[str, Any], dtype: mx.Dtype, neurons: int = 1
+    attributes: Mapping[str, Any], dtype: mx.Dtype, neurons: int = 1, units: int = 0
 ) -> Implementation:
     """Return what runs a neuron's step of so many neurons, N * prod(F), on the default device.
+
+    `units` are those of a recurrent layer, each of which is fed back to each.
 
     The attribute "implementation" asks for one: "auto" (the default) takes a kernel wherever it
     can, "generic" the interpreted lists, "fused" a kernel or an error.
@@ -49,6 +54,10 @@ def implementation(
         missing = f"kernels compute in float32, and the input is {dtype}"
     elif neurons > LIMIT:
         missing = f"a step has more than {LIMIT} neurons"
+    elif units > MOST:
+        missing = f"a thread group has memory for {MOST} recurrent units, not {units}"
+    elif units > UNITS and asked == "auto":
+        missing = f"one product a step is taken above {UNITS} units"
     if target is not None and not missing:
         return Implementation(target, "asked for" if asked == "fused" else f"{dtype} on {target}")
     if asked == "fused":

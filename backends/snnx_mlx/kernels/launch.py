@@ -9,14 +9,18 @@ from typing import Any, Literal
 import mlx.core as mx
 
 from snnx.emit import Source, Unit, Variant
-from snnx.emit.c_text import header
+from snnx.emit.c_text import grouped, header
 from snnx.emit.layout import Layout, kinds, shapes, sizes
 
 THREADS = 256  # of a threadgroup
 LANE = 2**16  # threads of a backward that sums gradients
 BOUND = 31  # arrays that Metal binds to a kernel
 ATTRIBUTE = "// thread_position_in_grid: MLX looks for the name in the body\n"
-_TYPES = {"float": mx.float32, "byte": mx.uint8, "uint": mx.uint32, "word32": mx.uint32}
+GROUPED = (
+    "// threadgroup_position_in_grid, thread_position_in_threadgroup, threads_per_threadgroup:\n"
+    "// MLX looks for the names in the body\n"
+)
+TYPES = {"float": mx.float32, "byte": mx.uint8, "uint": mx.uint32, "word32": mx.uint32}
 
 Target = Literal["metal", "cuda"]
 
@@ -28,6 +32,13 @@ def target() -> Target | None:
     if mx.metal.is_available():
         return "metal"
     return "cuda" if mx.cuda.is_available() else None
+
+
+def body(source: Source, language: Target) -> str:
+    """Return the text of a source as MLX wants it: Metal's attributes are found by their names."""
+    if language == "cuda":
+        return source.text
+    return (GROUPED if grouped(source) else ATTRIBUTE) + source.text
 
 
 @cache
@@ -44,19 +55,18 @@ def kernel(source: Source, language: Target) -> Any:
             f'{BOUND}; give kernels="generic", or let fewer of the neuron\'s numbers learn'
         )
     if language == "metal":
-        text = ATTRIBUTE + source.text
         return mx.fast.metal_kernel(
             name=source.name,
             input_names=inputs,
             output_names=outputs,
-            source=text,
+            source=body(source, "metal"),
             header=header("metal"),
         )
     return mx.fast.cuda_kernel(
         name=source.name,
         input_names=inputs,
         output_names=outputs,
-        source=source.text,
+        source=body(source, "cuda"),
         header=header("cuda"),
     )
 
@@ -67,8 +77,9 @@ def execute(
     data: mx.Dtype,
     threads: int,
     outputs: list[tuple[tuple[int, ...], mx.Dtype]],
+    group: int = THREADS,
 ) -> list[mx.array]:
-    """Run a kernel of `threads` threads on the default device."""
+    """Run a kernel of `threads` threads, `group` of them in a group, on the default device."""
     language = target()
     if language is None:
         raise RuntimeError(f"{source.name}: MLX has no kernels on {mx.default_device()}")
@@ -76,7 +87,7 @@ def execute(
         inputs=arrays,
         template=[("DATA", data), ("WORD", mx.uint32)],
         grid=(threads, 1, 1),
-        threadgroup=(min(threads, THREADS), 1, 1),
+        threadgroup=(min(threads, group), 1, 1),
         output_shapes=[shape for shape, _ in outputs],
         output_dtypes=[dtype for _, dtype in outputs],
     )
@@ -94,7 +105,7 @@ def launch(
     kind, data = kinds(source, unit, variant), arrays["x" if "x" in arrays else "g_y"].dtype
     wanted = shapes(source, unit, variant, layout)
     outputs = [
-        (shape, data if kind[name] == "data" else _TYPES[kind[name]])
+        (shape, data if kind[name] == "data" else TYPES[kind[name]])
         for name, shape in wanted.items()
     ]
     numbers = sizes(source, unit, layout, *place)
