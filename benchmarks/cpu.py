@@ -1,13 +1,16 @@
 """Time on a CPU: the LIF neuron alone and the digits step, beside whatever peers are installed.
 
 python benchmarks/cpu.py --out benchmarks/results/cpu-linux.json   # 15 rounds or more
-python benchmarks/cpu.py --page                                    # docs/performance.md from it
+python benchmarks/cpu.py --page                                    # docs/performance.md from them
 python benchmarks/cpu.py --quick --out cpu.json                    # tiny, no peers: the script
 
 One thread of torch (MLX has a thread of its own for every stream). Every contender first meets the
 float64 reference in this process; where its spikes or gradients are others, no time is taken.
 Contenders take turns. Beside wall time stands processor time, which other work on the machine
 disturbs less. Peers, none needed: SpikingJelly and snnTorch (torch), mlx-snn (MLX).
+
+MLX's wheels for Linux bring the reference BLAS; LD_PRELOAD=libopenblas.so.0 puts a quick one in its
+place, for the peers too. Such a record is one of its own: --out .../cpu-linux-openblas.json
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ sys.path[:0] = [p for p in (str(ROOT), str(ROOT / "backends")) if p not in sys.p
 
 from benchmarks import cpu_digits, cpu_lif  # noqa: E402  the paths above are theirs
 
-RESULT = ROOT / "benchmarks" / "results" / "cpu-linux.json"
+RESULTS = [ROOT / "benchmarks/results" / f"cpu-linux{which}.json" for which in ("", "-openblas")]
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- cpu: from benchmarks/cpu.py -->", "<!-- cpu: end -->"
 PACKAGES = ("torch", "mlx", "numpy", "spikingjelly", "snntorch", "mlx-snn")
@@ -73,16 +76,18 @@ def report(backends: list[str], rounds: int, quick: bool, peers: bool) -> dict[s
         },
         "versions": {package: version(package) for package in PACKAGES},
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "unset"),
+        "LD_PRELOAD": Path(os.environ.get("LD_PRELOAD", "")).name,
         "load_average_before_and_after": load,
         "seconds": time.monotonic() - began,
         "cases": cases,
     }
 
 
-def title(case: dict[str, Any]) -> str:
+def title(case: dict[str, Any], preloaded: str) -> str:
     """Return what a case is, in a few words."""
     what = f"N = {case['neurons']:,}" if "neurons" in case else f"batch {case['batch']}"
-    return f"{case['case']} on {case['backend']}, T = {case['T']}, {what}"
+    under = f", {preloaded} preloaded" if preloaded else ""
+    return f"{case['case']} on {case['backend']}, T = {case['T']}, {what}{under}"
 
 
 def span(quartiles: list[float], digits: int = 3) -> str:
@@ -107,20 +112,24 @@ def table(case: dict[str, Any]) -> list[str]:
     return lines
 
 
-def section(found: dict[str, Any]) -> str:
+def section(found: dict[str, Any], record: Path | None = None) -> str:
     """Return the part of the page that is made from a record."""
+    preloaded = found.get("LD_PRELOAD", "")
+    before = f"LD_PRELOAD={preloaded} " if preloaded else ""
     versions = ", ".join(f"{name} {v}" for name, v in found["versions"].items())
     machine = found["machine"]
     loads = " and ".join(f"{load[0]:.1f}" for load in found["load_average_before_and_after"])
     lines = [
-        f"`{found['command']}` on {machine['processor']}, {machine['system']}, "
+        f"`{before}{found['command']}` on {machine['processor']}, {machine['system']}, "
         f"Python {machine['python']}; {versions}; OMP_NUM_THREADS = {found['OMP_NUM_THREADS']}. "
-        f"Load average before and after: {loads}. Record: `benchmarks/results/{RESULT.name}`.",
+        f"Load average before and after: {loads}.",
     ]
+    if record is not None:
+        lines[0] += f" Record: `benchmarks/results/{record.name}`."
     for case in found["cases"]:
         others = {ratio["beside"] for ratio in case["ratios"].values()}
         beside = f"Ratios are to {others.pop()}: above 1, snnx is faster. " if others else ""
-        lines += ["", f"### {title(case)}", ""]
+        lines += ["", f"### {title(case, preloaded)}", ""]
         errors = [r["gradient_error"] for r in case["contenders"] if "refused" not in r]
         told = f"{case['rounds']} rounds; mean rate {case['rate']:.2f}"
         told += f"; gradients within {max(errors):.0e} of the reference" if errors else ""
@@ -135,11 +144,12 @@ def section(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def page(found: dict[str, Any], text: str) -> str:
-    """Return the page with this record's section in the place of the old one."""
+def page(text: str) -> str:
+    """Return the page with the sections of the records in the place of the old ones."""
     head, rest = text.split(BEGIN)
     _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n\n{section(found)}\n\n{END}{tail}"
+    found = [section(json.loads(path.read_text()), path) for path in RESULTS if path.is_file()]
+    return "\n\n".join([f"{head}{BEGIN}", *found, f"{END}{tail}"])
 
 
 def main() -> None:
@@ -152,7 +162,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the page from the record")
     chosen = parser.parse_args()
     if chosen.page:
-        PAGE.write_text(page(json.loads(RESULT.read_text()), PAGE.read_text()))
+        PAGE.write_text(page(PAGE.read_text()))
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is first imported
     from snnx.backend import installed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,9 @@ def model() -> Any:
     return digits(neuron=cpu_lif.spiking_neuron())
 
 
-def session(backend: str, precision: str = "fp32", **options: Any) -> Any:
+def session(
+    backend: str, precision: str = "fp32", compile: bool | None = None, **options: Any
+) -> Any:
     """Return a training session of the net at its first weights."""
     import snnx
     from snnx.backend import load_backend
@@ -38,7 +41,7 @@ def session(backend: str, precision: str = "fp32", **options: Any) -> Any:
     values = initial_parameters(program, 0)
     net = chosen.build(program, values, device="cpu", precision=precision, **options)
     optim = snnx.Optim(snnx.Adam(lr=LR))
-    return chosen.session(net, snnx.TET(mse=0.0), optim, steps=T)
+    return chosen.session(net, snnx.TET(mse=0.0), optim, steps=T, compile=compile)
 
 
 def of_session(made: Any, batch: Any) -> Answer:
@@ -71,8 +74,10 @@ def snnx_contender(name: str, backend: str, batch: Any, **options: Any) -> Conte
     return Contender(name, "snnx", run, lambda: of_session(session(backend, **options), batch))
 
 
-def torch_contender(name: str, whose: Any, make: Callable[[], Any], batch: Any) -> Contender:
-    """Return the same net in plain torch around a neuron."""
+def torch_contender(
+    name: str, whose: Any, make: Callable[[], Any], batch: Any, compiled: bool = False
+) -> Contender:
+    """Return the same net in plain torch around a neuron, its forward and loss compiled or not."""
     import torch
     from torch import nn
 
@@ -122,12 +127,17 @@ def torch_contender(name: str, whose: Any, make: Callable[[], Any], batch: Any) 
     restored()
     optimizer = torch.optim.Adam(net.parameters(), lr=LR)
 
+    def loss_of(x: Any, y: Any) -> Any:
+        return nn.functional.cross_entropy(net(x).flatten(0, 1), y.repeat(T))
+
+    if compiled:  # all contenders share this code, and torch counts its graphs
+        torch._dynamo.config.recompile_limit = 64
+    forward = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+
     def gradients() -> Any:
         x = torch.tensor(batch["x"], dtype=torch.float32).permute(0, 3, 1, 2)
-        y = torch.tensor(batch["y"], dtype=torch.int64)
         optimizer.zero_grad()
-        logits = net(x)
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), y.repeat(T))
+        loss = forward(x, torch.tensor(batch["y"], dtype=torch.int64))
         loss.backward()
         return loss
 
@@ -152,8 +162,8 @@ def torch_contender(name: str, whose: Any, make: Callable[[], Any], batch: Any) 
     return Contender(name, whose, run, answer)
 
 
-def mlx_contender(batch: Any) -> Contender:
-    """Return the same net in MLX around mlx-snn's neuron."""
+def mlx_contender(name: str, batch: Any, compiled: bool) -> Contender:
+    """Return the same net in MLX around mlx-snn's neuron, its step compiled whole or not at all."""
     import mlx.core as mx
     from mlx import optimizers
 
@@ -182,8 +192,8 @@ def mlx_contender(batch: Any) -> Contender:
     fire, net = cpu_lif.mlxsnn(), Net()
     places = {"1": "conv1", "2": "norm1", "5": "conv2", "6": "norm2", "10": "linear"}
     for path, value in start.items():
-        place, name = path.split(".")
-        setattr(net[places[place]], name, value)
+        place, kind = path.split(".")
+        setattr(net[places[place]], kind, value)
     optimizer = optimizers.Adam(learning_rate=LR, bias_correction=True)
 
     def loss_of(x: Any, y: Any) -> Any:
@@ -192,23 +202,34 @@ def mlx_contender(batch: Any) -> Contender:
         return loss.mean(), spikes
 
     both = nn.value_and_grad(net, loss_of)
+    optimizer.init(net.trainable_parameters())
+    state = [net.state, optimizer.state]
 
-    def gradients() -> Any:
-        x = mx.array(np.asarray(batch["x"], np.float32))
-        return both(x, mx.array(np.asarray(batch["y"], np.int32)))
+    def update(x: Any, y: Any) -> Any:
+        (loss, _), found = both(x, y)
+        optimizer.update(net, found)
+        return loss
+
+    gradients, step = both, update
+    if compiled:
+        gradients = mx.compile(both, inputs=[net.state], outputs=[net.state])
+        step = mx.compile(update, inputs=state, outputs=state)
+
+    def given() -> list[Any]:
+        x, y = np.asarray(batch["x"], np.float32), np.asarray(batch["y"], np.int32)
+        return [mx.array(x), mx.array(y)]
 
     def run() -> object:
-        (loss, _), found = gradients()
-        optimizer.update(net, found)
-        mx.eval(net.parameters(), optimizer.state, loss)
+        loss = step(*given())
+        mx.eval(state, loss)
         return loss.item()
 
     def answer() -> Answer:
-        (_, spikes), found = gradients()
+        (_, spikes), found = gradients(*given())
         by_path = {p: np.array(found[places[p.split(".")[0]]][p.split(".")[1]]) for p in start}
         return Answer(tuple(np.array(s) for s in spikes), with_norm(by_path))
 
-    return Contender("mlx-snn", "peer", run, answer)
+    return Contender(name, "peer", run, answer)
 
 
 def first_weights() -> Any:
@@ -239,23 +260,28 @@ def case(backend: str, size: int, rounds: int, quick: bool, peers: bool) -> dict
 
     batch, wanted = chosen_batch(size)
     found: list[Contender] = []
+    forms = {"": False} if quick else {"": False, ", compiled": True}  # g++ takes long
     if backend == "torch":
-        for form in ("keep", "lean"):
-            for how in ("generic", "cpp"):
-                options = {"lean": form == "lean", "kernels": how}
-                name = f"snnx torch, {form}, {how}"
+        for form, kernels in product(("keep", "lean"), ("generic", "cpp")):
+            for how, compiled in forms.items() if form == "keep" else [("", False)]:
+                options = {"lean": form == "lean", "kernels": kernels, "compile": compiled}
+                name = f"snnx torch, {form}, {kernels}{how}"
                 found.append(snnx_contender(name, backend, batch, **options))
-        found.append(torch_contender("plain loop", "plain", lambda: cpu_lif.plain, batch))
-        makers = {"SpikingJelly": ("spikingjelly", cpu_lif.spikingjelly)}
-        makers |= {"snnTorch": ("snntorch", cpu_lif.snntorch)}
-        for name, (module, make) in makers.items():
-            if peers and cpu_lif.installed(module):
-                found.append(torch_contender(name, "peer", make, batch))
+        makers: dict[str, tuple[str, Any]] = {"plain loop": ("torch", lambda: cpu_lif.plain)}
+        if peers:
+            makers["SpikingJelly"] = ("spikingjelly", cpu_lif.spikingjelly)
+            makers["snnTorch"] = ("snntorch", cpu_lif.snntorch)
+        for (name, (module, make)), (how, compiled) in product(makers.items(), forms.items()):
+            if cpu_lif.installed(module):
+                whose = "plain" if module == "torch" else "peer"
+                found.append(torch_contender(f"{name}{how}", whose, make, batch, compiled))
     else:
-        for form in ("keep", "lean"):
-            found.append(snnx_contender(f"snnx MLX, {form}", backend, batch, lean=form == "lean"))
+        for form, (how, compiled) in product(("keep", "lean"), forms.items()):
+            options = {"lean": form == "lean", "compile": compiled}
+            found.append(snnx_contender(f"snnx MLX, {form}{how}", backend, batch, **options))
         if peers and cpu_lif.installed("mlxsnn"):
-            found.append(mlx_contender(batch))
+            for how, compiled in forms.items():
+                found.append(mlx_contender(f"mlx-snn{how}", batch, compiled))
     free = [np.zeros(s.shape, bool) for s in wanted.spikes]
     row = {"case": "digits step", "backend": backend, "T": T, "batch": size, "dtype": "float32"}
     rate = float(np.mean([s.mean() for s in wanted.spikes]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -98,11 +100,17 @@ class MlxBackend:
         return frozenset(RULES)
 
     def describe(self) -> dict[str, str]:
-        """Return the version and the device."""
+        """Return the version, the device, and what LD_PRELOAD puts in the place of MLX's own BLAS.
+
+        Another BLAS sums in another order, so that a run resumed on it says so.
+        """
         kind = "metal" if mx.metal.is_available() else "cuda" if mx.cuda.is_available() else "cpu"
         info = mx.device_info()
         name = info.get("device_name", info.get("architecture", ""))
-        return {"mlx": version("mlx"), "device": kind, "device_name": str(name)}
+        found = {"mlx": version("mlx"), "device": kind, "device_name": str(name)}
+        if preloaded := os.environ.get("LD_PRELOAD"):
+            found["preloaded"] = " ".join(Path(v).name for v in re.split("[: ]+", preloaded) if v)
+        return found
 
     def run(self, op: Op, inputs: Arrays, attributes: Mapping[str, Any], dtype: str) -> Arrays:
         """Return the op's outputs, floats as float64."""

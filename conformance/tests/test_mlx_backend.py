@@ -286,3 +286,10 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     for kind in ("parameters", "statistics", "moments"):
         for key, array in getattr(before, kind).items():
             np.testing.assert_array_equal(getattr(after, kind)[key], array)
+
+
+def test_a_library_put_in_the_place_of_mlx_s_blas_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    assert "preloaded" not in load_backend("mlx").describe()
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libopenblas.so.0:libown.so")
+    assert load_backend("mlx").describe()["preloaded"] == "libopenblas.so.0 libown.so"
