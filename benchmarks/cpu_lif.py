@@ -132,32 +132,34 @@ def ours(module: str, **more: str) -> Layer:
 
 
 def torch_contenders(x: np.ndarray, g: np.ndarray, quick: bool, peers: bool) -> list[Contender]:
-    """Return what runs on torch."""
+    """Return what runs on torch, each as it is and compiled."""
     import torch
 
     given, cotangent = torch.tensor(x).requires_grad_(), torch.tensor(g)
+    torch._dynamo.config.recompile_limit = 64  # sizes and contenders share their code
 
-    def made(name: str, whose: Any, layer: Layer) -> Contender:
+    def made(name: str, whose: Any, layer: Layer, compiled: bool) -> Contender:
+        call: Layer = torch.compile(layer, dynamic=False) if compiled else layer
+
         def run() -> Any:
-            y = layer(given)
+            y = call(given)
             return y, torch.autograd.grad(y, given, cotangent)[0]
 
         def answer() -> Answer:
             y, gradient = run()
             return Answer((y.detach().numpy(),), {"x": gradient.numpy()})
 
-        return Contender(name, whose, run, answer)
+        return Contender(f"{name}, compiled" if compiled else name, whose, run, answer)
 
-    found = [
-        made(f"snnx torch, {how}", "snnx", ours("snnx_torch", implementation=how))
+    layers: list[tuple[str, Any, Layer]] = [
+        (f"snnx torch, {how}", "snnx", ours("snnx_torch", implementation=how))
         for how in ("generic", "cpp")
     ]
-    found.append(made("plain loop", "plain", plain))
-    if not quick:
-        whole: Layer = torch.compile(plain, fullgraph=True, dynamic=False)
-        found.append(made("plain loop, compiled", "plain", whole))
+    layers.append(("plain loop", "plain", plain))
     more = torch_peers() if peers else {}
-    return found + [made(name, "peer", layer) for name, layer in more.items()]
+    layers += [(name, "peer", layer) for name, layer in more.items()]
+    forms = (False,) if quick else (False, True)
+    return [made(*layer, compiled) for layer in layers for compiled in forms]
 
 
 def mlx_contenders(x: np.ndarray, g: np.ndarray, quick: bool, peers: bool) -> list[Contender]:

@@ -87,6 +87,11 @@ struct bfloat {
 };
 #define SNN_DEVICE static
 #define SNN_RESTRICT __restrict__
+#ifdef __clang__
+#define SNN_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define SNN_INDEPENDENT _Pragma("GCC ivdep")
+#endif
 #define SNN_GUARD(c)
 #define SNN_MUL(a, b) ((a) * (b))
 #define SNN_DIV(a, b) ((a) / (b))
@@ -274,6 +279,7 @@ static inline void body(const size_t SNN_GID, {parameters}, const uint* SNN_REST
 }}
 extern "C" void {name}(void** arrays, const uint* sizes, size_t first, size_t last) {{
     using namespace in_{name};
+    SNN_INDEPENDENT
     for (size_t thread = first; thread < last; ++thread)
         body(thread, {given}, sizes);
 }}
