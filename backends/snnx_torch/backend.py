@@ -26,6 +26,7 @@ from snnx_torch.arrays import (
     to_numpy,
     to_tensor,
 )
+from snnx_torch.compiling import hindrance
 from snnx_torch.kernels.implementation import Choice
 from snnx_torch.net import Net
 from snnx_torch.ops import RULES
@@ -207,12 +208,16 @@ class TorchBackend:
         """Return a training session.
 
         compile: True is torch.compile with its default, a name is one of its backends, None
-        compiles on CUDA only. group: a torch.distributed process group over which gradients are
-        summed, and with sync_norm the statistics of batch norms. graph: the step is recorded as a
-        CUDA graph and replayed (`snnx_torch.capture`); None where that is safe.
+        compiles on CUDA only, and not where torch cannot (`snnx_torch.compiling.hindrance`).
+        group: a torch.distributed process group over which gradients are summed, and with sync_norm
+        the statistics of batch norms. graph: the step is recorded as a CUDA graph and replayed
+        (`snnx_torch.capture`); None where that is safe.
         """
+        why = hindrance()
         if compile is None:
-            compile = net.device.type == "cuda"
+            compile = net.device.type == "cuda" and not why
+        elif compile and why:
+            raise BackendError(f"torch: compile = {compile!r}, but {why}; give compile = false")
         fixed = (net, objective, optim, steps, compile, deterministic, group, chunk, sync_norm)
         return TorchSession(*fixed, recompute, graph)
 

@@ -16,6 +16,19 @@ import torch._dynamo
 _SETTINGS = {"trace_autograd_ops": True, "specialize_float": True}
 
 
+# In torch 2.11 the compiler refuses the leaves of the step, and given them from outside it loses
+# gradients of autograd.Function without a word; 2.13 is the first that the tests hold to its word.
+OLDEST = (2, 13)
+
+
+def hindrance() -> str:
+    """Return why this torch cannot compile a training step, or nothing."""
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version >= OLDEST:
+        return ""
+    return f"torch {torch.__version__} cannot compile a step, {OLDEST[0]}.{OLDEST[1]} and later can"
+
+
 def compiled(step: Callable[..., Any], name: str, count: Callable[[], None]) -> Callable[..., Any]:
     """Return the step as one graph of torch.compile's backend `name`; each graph calls `count`."""
     inner = torch._dynamo.lookup_backend(name)

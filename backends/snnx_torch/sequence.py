@@ -35,7 +35,7 @@ class Sequence(torch.autograd.Function):
         x, *others = ctx.saved_tensors
         numbers = dict(zip(plan.numbers, others[: len(plan.numbers)], strict=True))
         spikes, *before = others[len(plan.numbers) :]
-        kept, g_ends = (list(spikes), before), rest[len(rest) - len(plan.states) :]
+        kept, g_ends = (list(spikes), list(before)), rest[len(rest) - len(plan.states) :]
         g_x: list[Tensor] = []
         sums: dict[str, Tensor] = {}
         g_state = dict(zip(plan.states, g_ends, strict=True))

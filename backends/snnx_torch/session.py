@@ -36,7 +36,7 @@ from snnx_torch.arrays import (
     to_numpy,
 )
 from snnx_torch.capture import Capture, chosen
-from snnx_torch.compiling import algorithms
+from snnx_torch.compiling import algorithms, hindrance
 from snnx_torch.dials import pack, unpack, words_of
 from snnx_torch.figures import Pending, figures
 from snnx_torch.net import Net
@@ -285,7 +285,8 @@ class TorchSession:
 
     def step_form(self) -> str:
         """Return how a training step runs: recorded and replayed, or eagerly and why."""
-        return self.taker.described(self.why)
+        form, why = self.taker.described(self.why), hindrance()
+        return f"{form}; not compiled: {why}" if why and self.net.device.type == "cuda" else form
 
     def compilations(self) -> int:
         """Return how many graphs the step has been compiled into so far."""
