@@ -1,83 +1,83 @@
 """A tree's network in plain torch, as a user writes it: the contenders of `networks.py`.
 
-Layer by layer over the whole sequence, in channels_last memory, the image repeated T times.
-`neuron` says what fires: "loop" over time by autograd, "spikingjelly", or "relu" (T * N images
-through the same convolutions).
+Layer by layer over the whole sequence, in channels_last memory, a static image repeated T times.
+`kind` says what fires (`plain_neurons`), or is "relu": T * N images through the same convolutions.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from plain_neurons import layer, recurrent
 from torch import Tensor, nn
 
 from snnx.program import Program, Step
 
 
-class ArcTan(torch.autograd.Function):
-    """A step whose derivative is 1 / (1 + (pi x)^2)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x >= 0.0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grads[0] / (1.0 + (torch.pi * x) ** 2)
-
-
-class Loop(nn.Module):
-    """LIF, decay 0.5, threshold 1, hard reset detached, one step after another."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        v, found = torch.zeros_like(x[0]), []
-        for now in x:
-            h = 0.5 * v + now
-            spike = ArcTan.apply(h - 1.0)
-            v = h * (1.0 - spike.detach())
-            found.append(spike)
-        return torch.stack(found)
-
-
-def spikingjelly() -> nn.Module:
-    """Return SpikingJelly's neuron of the same convention."""
-    activation = importlib.import_module("spikingjelly.activation_based.neuron")
-    surrogate = importlib.import_module("spikingjelly.activation_based.surrogate")
-    how = {"surrogate_function": surrogate.ATan(alpha=2.0), "detach_reset": True}
-    return activation.LIFNode(tau=2.0, decay_input=False, step_mode="m", **how)
-
-
 class PlainNet(nn.Module):
-    """y [T, N, K] of images [N, C, H, W]; weights are those of a snnx network, by path."""
+    """y [T, N, K] of images [N, C, H, W] or sequences [T, N, F]; weights are those of a snnx
+    network, by path. With `watched` the spikes [T * N, *F] of every layer are returned too.
+    """
 
     def __init__(
-        self, program: Program, weights: Mapping[str, Any], neuron: str, steps: int
+        self,
+        program: Program,
+        weights: Mapping[str, Any],
+        kind: str,
+        steps: int,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
-        self.program, self.steps = program, steps
+        self.program, self.steps, self.kind, self.watched = program, steps, kind, False
+        self.compiled = compiled
         self.layers = nn.ModuleDict()
         for step in program.steps:
-            layer = self._layer(step, neuron)
-            if layer is not None:
-                self.layers[step.path.replace(".", "-")] = layer
+            made = self._layer(step, weights)
+            if made is not None:
+                self.layers[step.path.replace(".", "-")] = made
         with torch.no_grad():
-            for step in program.steps:
-                for name in ("weight", "bias"):
-                    if name in step.inputs:
-                        array = torch.tensor(weights[step.inputs[name]])
-                        array = array.permute(0, 3, 1, 2) if array.dim() == 4 else array
-                        getattr(self._of(step), name).copy_(array)
+            for parameter, path in self.named():
+                array = torch.tensor(weights[path])
+                parameter.copy_(array.permute(0, 3, 1, 2) if array.dim() == 4 else array)
+
+    def named(self) -> list[tuple[Tensor, str]]:
+        """Return every parameter with its path in the snnx network."""
+        names = ("weight", "bias", "feedback")
+        return [
+            (getattr(self._of(step), name), step.inputs[name])
+            for step in self.program.steps
+            for name in names
+            if name in step.inputs
+        ]
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """Return the gradients by path, in the order that snnx writes weights."""
+        found = {}
+        for parameter, path in self.named():
+            g: Any = parameter.grad
+            g = torch.zeros_like(parameter) if g is None else g
+            found[path] = (g.permute(0, 2, 3, 1) if g.dim() == 4 else g).float().cpu().numpy()
+        return found
+
+    def settled(self, statistics: Mapping[str, np.ndarray] | None = None) -> None:
+        """Take running statistics by path; None: those of the next forward pass in training."""
+        for step in self.program.steps:
+            if step.op != "batch_norm":
+                continue
+            norm: Any = self._of(step)
+            norm.momentum = 1.0
+            for name, ref in step.inputs.items():
+                if statistics is not None and ref in statistics:
+                    norm.get_buffer(name).copy_(torch.tensor(statistics[ref]))
 
     def _of(self, step: Step) -> nn.Module:
         return self.layers[step.path.replace(".", "-")]
 
-    def _layer(self, step: Step, neuron: str) -> nn.Module | None:
+    def _layer(self, step: Step, weights: Mapping[str, Any]) -> nn.Module | None:
         shapes = {p.path: p.shape for p in self.program.parameters}
         bias = "bias" in step.inputs
         if step.op == "conv2d":
@@ -89,18 +89,38 @@ class PlainNet(nn.Module):
             return nn.Linear(i, o, bias=bias)
         if step.op == "batch_norm":
             return nn.BatchNorm2d(step.shape[-1])
-        if step.op == "neuron" and neuron != "relu":
-            return spikingjelly() if neuron == "spikingjelly" else Loop()
-        return None
+        if step.op == "recurrent":
+            feedback = torch.tensor(weights[step.inputs["feedback"]])
+            return recurrent(self.kind, feedback, self.compiled)
+        return layer(self.kind) if step.op == "neuron" else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         self.reset()
-        x = x.repeat(self.steps, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        if x.dim() == 4:
+            x = x.repeat(self.steps, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+        else:
+            x = x.flatten(0, 1)
         edges: dict[str, Tensor] = {self.program.source: x}
         for step in self.program.steps:
             edges[step.output] = self._play(step, edges)
         y = edges[self.program.result]
-        return y.view(self.steps, -1, y.shape[-1])
+        y = y.view(self.steps, -1, y.shape[-1])
+        return (y, [edges[s.output] for s in self.spiking]) if self.watched else y
+
+    @property
+    def spiking(self) -> list[Step]:
+        """The steps that fire; none of a net of ReLU."""
+        fire = ("neuron", "recurrent")
+        return [s for s in self.program.steps if s.op in fire and self.kind != "relu"]
+
+    def by_path(self, spikes: list[Tensor]) -> dict[str, np.ndarray]:
+        """Return what a watched net returned as spikes [T, N, *F], features last."""
+        found = {}
+        for step, each in zip(self.spiking, spikes, strict=True):
+            each = each.detach().float()
+            each = each.permute(0, 2, 3, 1) if each.dim() == 4 else each
+            found[step.path] = each.unflatten(0, (self.steps, -1)).cpu().numpy()
+        return found
 
     def _play(self, step: Step, edges: Mapping[str, Tensor]) -> Tensor:
         if step.op == "add":
@@ -110,8 +130,8 @@ class PlainNet(nn.Module):
             return x.mean(dim=(2, 3))
         if step.op == "avg_pool2d":
             return F.avg_pool2d(x, step.attributes["kernel"], step.attributes["stride"])
-        if step.op == "neuron":
-            if step.path.replace(".", "-") not in self.layers:
+        if step.op in ("neuron", "recurrent"):
+            if self.kind == "relu":
                 return F.relu(x)
             return self._of(step)(x.view(self.steps, -1, *x.shape[1:])).flatten(0, 1)
         if step.op not in ("conv2d", "linear", "batch_norm"):
@@ -119,8 +139,8 @@ class PlainNet(nn.Module):
         return self._of(step)(x)
 
     def reset(self) -> None:
-        """Put SpikingJelly's neurons at rest."""
-        for layer in self.layers.values():
-            reset = getattr(layer, "reset", None)
+        """Put neurons that keep a state at rest; with it goes the last graph of autograd."""
+        for each in self.layers.values():
+            reset = getattr(each, "reset", None)
             if reset is not None:
                 reset()
