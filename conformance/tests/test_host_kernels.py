@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_a_learned_number_keeps_its_bits(compiled: Path, monkeypatch: pytest.Mon
     x, g = (torch.tensor(rng.standard_normal((4, 3, 7, 33)), dtype=torch.float32) for _ in "xg")
     attributes = {"neuron": neuron, "hand_over": False, "implementation": "cpp"}
 
-    def gradient() -> torch.Tensor:
+    def gradient() -> Any:
         threshold = torch.linspace(0.5, 1.0, 33).requires_grad_()
         RULES["neuron"]({"x": x, "p.threshold": threshold}, attributes)["y"].backward(g)
         assert threshold.grad is not None
