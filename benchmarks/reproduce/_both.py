@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from common import (
     Record,
     Values,
@@ -41,6 +43,23 @@ def likeness(record: Record) -> list[list[str]]:
     return [[*words, verdict_of_likeness(seeds), "mlx"]]
 
 
+def on_mlx(record: Record, claims: Callable[[Record], list[list[str]]]) -> list[list[str]]:
+    """Return the rows of MLX's own record, and that of the likeness; none without MLX."""
+    other = beside(record.values["claim"], "mlx")
+    if other is None:
+        return []
+    rows = [[f"On MLX: {what}", *rest, "mlx"] for what, *rest in claims(other)]
+    return rows + likeness(record)
+
+
+def _preloaded(record: Record) -> str:
+    """Return which library stood in the place of MLX's own BLAS, where one did."""
+    other = beside(record.values["claim"], "mlx")
+    assert other is not None
+    library = other.values["environment"]["backend"].get("preloaded")
+    return f", {library} in the place of MLX's own BLAS (`LD_PRELOAD`)" if library else ""
+
+
 def accuracies(record: Record) -> str:
     """Return the section that has both; nothing without MLX."""
     rows = [
@@ -58,9 +77,9 @@ def accuracies(record: Record) -> str:
     head = ["way", "torch", "MLX", "largest difference of a seed, points"]
     return f"""## On MLX
 
-The same script with `--backend mlx`: the same initial weights, batches and settings, {seeds} seeds,
-test accuracy in percent after the last update. Two runs of a spiking network part at the first
-spike that falls on the other side of its threshold.
+The same script with `--backend mlx`{_preloaded(record)}: the same initial weights, batches and
+settings, {seeds} seeds, test accuracy in percent after the last update. Two runs of a spiking
+network part at the first spike that falls on the other side of its threshold.
 
 {table(head, rows)}
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+from _both import accuracies, on_mlx
 from _landscapes import contours, landscapes, rises, verdict_rows
 from common import (
     Record,
@@ -130,7 +131,12 @@ def gains(record: Record, steps: int, what: str, name: str, paper: str) -> list[
 
 
 def summary(record: Record) -> list[list[str]]:
-    """Return claims, the paper's numbers, ours and verdicts."""
+    """Return claims, the paper's numbers, ours and verdicts, on torch and then on MLX."""
+    return claims(record) + on_mlx(record, claims)
+
+
+def claims(record: Record) -> list[list[str]]:
+    """Return the rows of one record."""
     s, rows = record.settings, []
     for steps in times(record):
         found = differences(found_runs(record, steps), "test_accuracy").tolist()
@@ -150,10 +156,10 @@ def summary(record: Record) -> list[list[str]]:
         paper = "ahead (Fig. 4A)" if steps == 4 else "not given"
         rows.append(gains(record, steps, "Ahead at every T", "after", paper))
     shown = found_runs(record, s["landscape_T"], "landscape_seeds")
-    return rows + verdict_rows(record, shown)
+    return rows + (verdict_rows(record, shown) if len(shown["sdt"]) > 1 else [])
 
 
-def accuracies(record: Record) -> str:
+def paired(record: Record) -> str:
     """Return the table of the shape of TET's Table 1."""
     rows = []
     for steps in times(record):
@@ -216,7 +222,7 @@ Test accuracy in percent after the last epoch, mean ± deviation over {count} se
 has the same seed, so the same initial weights and the same batches; the difference has its
 standard error. On the right the accuracy on the training images, and the paper's.
 
-{accuracies(record)}
+{paired(record)}
 
 The paper's columns are ResNet-19 on CIFAR-100 (its loss without the squared error), so only signs
 and trends compare.
@@ -242,6 +248,7 @@ radius 1/2 was chosen before the runs and decides; the whole disc was added afte
 
 {says(record)}
 
+{accuracies(record)}
 ## What was reduced
 
 A pool to 14 x 14 and {len(s["channels"])} convolutions of stride 2 with {channels} channels in the
