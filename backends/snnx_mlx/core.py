@@ -12,13 +12,14 @@ import mlx.core as mx
 from snnx.array_layer import ArrayLayer
 from snnx.batch import check_state
 from snnx.mode import NORMS, Run, draw_purpose, needed_steps, op_attributes
-from snnx.passes import lean_form
+from snnx.passes import further_outputs, lean_form
 from snnx.program import Parameter, Program, Step
 from snnx.recompute import ranges
 from snnx_mlx import draws
 from snnx_mlx.arrays import custom_op
 from snnx_mlx.namespace import xp
 from snnx_mlx.ops import RULES
+from snnx_mlx.packed import emitted
 from snnx_mlx.ranks import Share
 from snnx_mlx.recompute import again
 
@@ -65,6 +66,7 @@ def run(
     taps: Collection[str] = (),
     share: Share | None = None,
     recompute: int | None = None,
+    trains: bool = True,
 ) -> Result:
     """Run the program on x [T or 1, N, *F]; pure, so that it may stand inside grad and compile.
 
@@ -75,10 +77,10 @@ def run(
     to return. `lean` chooses the form that keeps least for the backward pass: norm, residual and
     neuron as one step that is computed again, and spikes as bits; `kernels` is what runs neurons
     (`snnx_mlx.kernels.implementation`). Norms of a `share` are those of the
-    whole batch. `recompute` is that of `snnx.recompute`.
+    whole batch. `recompute` is that of `snnx.recompute`. Without `trains` no gradient is taken.
     """
     if lean:
-        program = lean_form(program, how, {*taps, *(() if at is None else (at,))})
+        program = lean_form(program, how, taps, at, trains)
     env: dict[str, Any] = {program.source: x}
     env |= {p.path: learned_value(p, parameters[p.path]) for p in program.parameters}
     env |= {f"dial.{name}": dials[name] for name in program.dials}
@@ -98,7 +100,8 @@ def run(
             for (name, _), array in zip(step.states, before.get(step.path, ()), strict=False):
                 inputs[f"state.{name}"] = array
             attributes = op_attributes(step, how, inputs["x" if "x" in inputs else "a"].shape[0])
-            if "neuron" in attributes:
+            more = further_outputs(step)
+            if "neuron" in attributes or "packed" in attributes or more:
                 attributes["implementation"] = kernels
             if step.op in NORMS and share is not None:
                 attributes["share"] = share
@@ -108,7 +111,8 @@ def run(
             if attributes.get("fire") == "imposed" and impose is not None:
                 inputs["spike"] = impose[step.path]
             if precision == "bf16" and step.op in ("conv2d", "linear"):
-                inputs = {k: v.astype(mx.bfloat16) for k, v in inputs.items()}
+                low = {k: v.astype(mx.bfloat16) for k, v in inputs.items() if k != "x_bits"}
+                inputs = {**inputs, **low}
             elif precision == "bf16" and step.op == "rate_block":  # it rounds its weights itself
                 low = {n: inputs[n].astype(mx.bfloat16) for n in ("x", "skip") if n in inputs}
                 inputs |= low
@@ -118,7 +122,10 @@ def run(
                 outputs = {"y": _array_layer(attributes["layer"], inputs)}
             else:
                 outputs = RULES[step.op](inputs, attributes)
+            if more:
+                outputs = emitted(outputs, inputs, attributes)
             env[step.output] = outputs["y"]
+            env.update({edge: outputs[name] for name, edge in more.items()})
             _keep(step, outputs, result)
 
     steps = needed_steps(program, at)

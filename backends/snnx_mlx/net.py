@@ -166,6 +166,7 @@ class Net(nn.Module):
                 precision=self.precision,
                 lean=self.lean,
                 kernels=self.kernels,
+                trains=self.training,
             )
             if self.training:
                 self.assign({}, out.statistics)

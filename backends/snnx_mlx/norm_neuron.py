@@ -15,9 +15,9 @@ import mlx.core as mx
 
 from snnx.ops.norm_neuron import BRANCHES, STATISTICS, norm_attributes, step_count
 from snnx_mlx.arrays import custom_op, nested_sum, sum_to
+from snnx_mlx.bits import unpack
 from snnx_mlx.draws import drawn
 from snnx_mlx.norm import moved
-from snnx_mlx.packed import pack, scale_of, unpack
 from snnx_mlx.ranks import Share
 from snnx_mlx.sequence import Scan
 
@@ -29,8 +29,8 @@ Attributes = Mapping[str, Any]
 class Branch:
     """What a branch fixes: its input's name, the names' prefix, its norm (mode None: none).
 
-    `packed` tells how a plain residual of spikes is scaled, where it is kept as bits. Statistics of
-    a `share` are those of the whole batch.
+    `packed`: a plain residual of spikes is kept as bits. Statistics of a `share` are those of the
+    whole batch.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Branch:
     eps: float = 1e-5
     scale: float = 1.0
     copies: int = 1
-    packed: str | None = None
+    packed: bool = False
     share: Share | None = None
 
 
@@ -64,6 +64,8 @@ class FusedScan(Scan):
 
     branches: tuple[Branch, ...] = ()
     fire = "spike"
+    emits = by_kernel = False  # whether spikes are written as bits, and can be
+    unpack = staticmethod(unpack)
     place: tuple[int, int] = (0, 0)  # samples and key of the draws that a kernel makes itself
 
     @classmethod
@@ -72,7 +74,7 @@ class FusedScan(Scan):
         return drawn(inputs), (0, 0)
 
     def joint(self, *inputs: mx.array) -> tuple[mx.array, ...]:
-        """Return what the scan gives, then of each branch mean and variance, or words and scale."""
+        """Return what the scan gives, then of each norm mean and variance."""
         given = self._named(inputs)
         extra = self._extra(given)
         rows, state, _ = self._walk(self._restored(given, extra))
@@ -87,18 +89,15 @@ class FusedScan(Scan):
         """Return the further outputs of each branch."""
         extra: list[mx.array] = []
         for branch in self.branches:
-            x = given[branch.name]
             if branch.mode is not None:
                 extra += self._moments(branch, given)
-            elif branch.packed is not None:
-                extra += [pack(x), scale_of(x, branch.packed)]
         return extra
 
     def pull(self, inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         """Compute the scan again and run its reverse, then that of every branch."""
         first = len(self.sequences)
         last = first + len(self.state_names)
-        given = self._restored(self._named(inputs), list(outputs[last:]))
+        given = self._restored(self._again(self._named(inputs)), list(outputs[last:]))
         rows, _, before = self._walk(given)
         g_state = dict(zip(self.state_names, cotangents[first:last], strict=True))
         g, g_state, sums = self._rewind(given, cotangents[0], g_state, before, rows["spike"])
@@ -133,9 +132,16 @@ class FusedScan(Scan):
                 found[f"{branch.prefix}mean"] = mean
                 found[f"{branch.prefix}inverse"] = inverse
                 found[f"{branch.prefix}factor"] = branch.scale * weight * inverse
-            elif branch.packed is not None:
-                words, scale = rest.pop(0), rest.pop(0)
-                found[branch.name] = unpack(words, given[branch.name].shape, scale)
+        return found
+
+    def _again(self, given: Arrays) -> dict[str, mx.array]:
+        """Return the inputs, a residual that is kept as bits from these."""
+        found = dict(given)
+        for branch in self.branches:
+            if branch.packed:
+                x, scale = given[branch.name], given.get(f"{branch.name}_scale")
+                words = given[f"{branch.name}_bits"]
+                found[branch.name] = self.unpack(words, x.shape, scale, x.dtype)
         return found
 
     def _at(self, given: Arrays, t: int) -> mx.array:
@@ -187,9 +193,10 @@ def _fused(
     names: tuple[str, ...],
     branches: tuple[Branch, ...],
     place: tuple[int, int],
+    emits: bool,
 ) -> tuple[Any, FusedScan]:
     scan = kind(unit, fire, observe, steps, names, {})
-    scan.branches, scan.fire, scan.place = branches, fire, place
+    scan.branches, scan.fire, scan.place, scan.emits = branches, fire, place, emits
     scan.prepare()
     return custom_op(scan.joint, scan.pull), scan
 
@@ -197,7 +204,7 @@ def _fused(
 def _branch(prefix: str, inputs: Arrays, attributes: Attributes, steps: int) -> Branch:
     name = "residual" if prefix else "x"
     if f"{prefix}weight" not in inputs:
-        return Branch(name, prefix, packed=attributes.get("residual_packed"))
+        return Branch(name, prefix, packed=f"{name}_bits" in inputs)
     own = norm_attributes(attributes, prefix, inputs[name].shape[0], steps)
     mode, copies = own["mode"], own.get("copies", 1)
     if mode not in ("batch", "frozen_batch", "running"):
@@ -217,7 +224,8 @@ def run_fused(kind: type[FusedScan], inputs: Arrays, attributes: Attributes) -> 
     own, place = kind.own(inputs)
     given |= own
     fire, observe = attributes.get("fire", "spike"), bool(attributes.get("observe", False))
-    op, scan = _fused(kind, unit, fire, observe, steps, tuple(given), branches, place)
+    emits = bool(attributes.get("emits")) and kind.by_kernel
+    op, scan = _fused(kind, unit, fire, observe, steps, tuple(given), branches, place, emits)
     rest = list(op(*given.values()))
     names = (*scan.sequences, *scan.state_names)
     found = {name: rest.pop(0) for name in names}
@@ -231,4 +239,4 @@ def run_fused(kind: type[FusedScan], inputs: Arrays, attributes: Attributes) -> 
             own["share"] = branch.share
             running = moved(inputs[branch.name], first, second, running, own)
         found |= {f"{branch.prefix}{n}": a for n, a in zip(STATISTICS, running, strict=True)}
-    return found
+    return {**found, "bits": rest[0]} if emits else found

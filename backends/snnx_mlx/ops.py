@@ -23,7 +23,7 @@ from snnx_mlx import (
 )
 from snnx_mlx.arrays import custom_op, nested_sum
 from snnx_mlx.kernels import neuron, norm_neuron, rate_neuron, recurrent
-from snnx_mlx.packed import packed_product
+from snnx_mlx.packed import product_of
 from snnx_mlx.quantize import quantized
 
 Arrays = Mapping[str, mx.array]
@@ -52,22 +52,21 @@ def quantize_weight(inputs: Arrays, attributes: Attributes) -> Outputs:
 def conv2d(inputs: Arrays, attributes: Attributes) -> Outputs:
     """Convolve [... H W I] with weight [O, kH, kW, I / groups]; both are MLX's own layouts."""
     x, weight = inputs["x"], quantized(inputs["weight"], attributes.get("bits"))
-    image = x.reshape(-1, *x.shape[-3:])
     stride, padding = attributes.get("stride", 1), attributes.get("padding", 0)
-    groups, share = attributes.get("groups", 1), attributes.get("packed")
-    if share is None:
-        y = mx.conv2d(image, weight, stride, padding, groups=groups)
-    else:
-        y = packed_product(share, "conv2d", stride, padding, groups)(image, weight)[0]
+    groups = attributes.get("groups", 1)
+    if "x_bits" in inputs:
+        how = (stride, padding, groups)
+        return _biased(product_of("conv2d", inputs, attributes, weight, *how), inputs)
+    image = x.reshape(-1, *x.shape[-3:])
+    y = mx.conv2d(image, weight, stride, padding, groups=groups)
     return _biased(y.reshape(*x.shape[:-3], *y.shape[1:]), inputs)
 
 
 def linear(inputs: Arrays, attributes: Attributes) -> Outputs:
     """Multiply the last axis by weight [O, I]."""
     weight = quantized(inputs["weight"], attributes.get("bits"))
-    share = attributes.get("packed")
-    if share is not None:
-        return _biased(packed_product(share, "linear")(inputs["x"], weight)[0], inputs)
+    if "x_bits" in inputs:
+        return _biased(product_of("linear", inputs, attributes, weight), inputs)
     return _biased(mx.matmul(inputs["x"], weight.T), inputs)
 
 

@@ -1,72 +1,83 @@
 """Binary edges kept as bits: a convolution or linear map that keeps one bit of an input per value.
 
 An edge that holds 0 or one scale only (`snnx.passes.mark_packed`) is kept for the gradient of the
-weight as bits, 32 values to a word, and unpacked there. MLX keeps what a gradient reads and nothing
-else, so that the input itself is freed once its layer has run.
+weight as bits, 32 values to a word, and unpacked there: by kernels where there are any, else by
+array operations. The step that makes the edge makes the bits, once. MLX keeps what a gradient reads
+and nothing else, so that the input itself is freed once its layer has run.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import mlx.core as mx
 
+from snnx.lower import evaluate
+from snnx_mlx import bits as generic
 from snnx_mlx.arrays import custom_op
-
-WORD = 32
-
-
-def pack(x: mx.array) -> mx.array:
-    """Return [ceil(size / 32)] words: bit i of word j tells whether value 32 j + i is not 0."""
-    fired = (x.reshape(-1) != 0).astype(mx.uint32)
-    lacking = -fired.size % WORD
-    if lacking:
-        fired = mx.concatenate([fired, mx.zeros(lacking, mx.uint32)])
-    places = mx.arange(WORD, dtype=mx.uint32)
-    return mx.sum(mx.left_shift(fired.reshape(-1, WORD), places), axis=1)
+from snnx_mlx.kernels import bits as kernels
+from snnx_mlx.kernels.implementation import implementation
+from snnx_mlx.sequence import OPERATIONS
 
 
-def unpack(words: mx.array, shape: tuple[int, ...], scale: mx.array) -> mx.array:
-    """Return the values of `pack`ed words in the dtype of `scale`, 0 or `scale`."""
-    places = mx.arange(WORD, dtype=mx.uint32)
-    bits = mx.bitwise_and(mx.right_shift(words[:, None], places), mx.array(1, mx.uint32))
-    return bits.reshape(-1)[: math.prod(shape)].reshape(shape).astype(scale.dtype) * scale
+def runs_kernels(attributes: Mapping[str, Any], x: mx.array) -> bool:
+    """Tell whether kernels pack and unpack a sequence."""
+    return implementation(attributes, x.dtype, x.size // x.shape[0]).name != "generic"
 
 
-def scale_of(x: mx.array, share: str) -> mx.array:
-    """Return the scale of a binary sequence [..., C]: "unit" 1, else found in its values.
+def emitted(
+    outputs: dict[str, mx.array], inputs: Mapping[str, Any], attributes: Mapping[str, Any]
+) -> dict[str, mx.array]:
+    """Return a step's outputs with the bits and the scale of its output, as its attributes ask.
 
-    It is the value farthest from 0: of shape [] for "layer" and [C] for "channel".
+    Bits that a kernel has written are left as they are.
     """
-    if share == "unit":
-        return mx.ones((), x.dtype)
-    axes = tuple(range(x.ndim - (share == "channel")))
-    low, high = mx.min(x, axis=axes), mx.max(x, axis=axes)
-    return mx.where(high > 0, high, low)
+    found, y = dict(outputs), mx.stop_gradient(outputs["y"])
+    if attributes.get("emits"):
+        pack = kernels.pack if runs_kernels(attributes, y) else generic.pack
+        found["bits"] = mx.stop_gradient(found["bits"] if "bits" in found else pack(y))
+    if "emits_scale" in attributes:
+        lines = attributes["emits_scale"]
+        values = {n: inputs[n].astype(mx.float32) for n in lines.inputs if n != "spike"}
+        values["spike"] = mx.ones((), mx.float32)
+        scale = evaluate(lines, values, OPERATIONS)["scale"]
+        found["scale"] = mx.stop_gradient(scale).astype(y.dtype)
+    return found
 
 
 @lru_cache(maxsize=256)
-def packed_product(share: str, kind: str, *how: int) -> Any:
-    """Return the op (x, weight) -> (y, words, scale); `how` is stride, padding, groups of "conv2d".
+def packed_product(kind: str, by_kernel: bool, *how: int) -> Any:
+    """Return the op (x, weight, words[, scale]) -> (y,) that keeps the words in the place of x.
 
-    x is [B, H, W, C] and weight [O, kH, kW, C / groups], or [..., I] and [O, I] for "linear".
+    x is [T, N, H, W, C] and weight [O, kH, kW, C / groups] for "conv2d", `how` its stride, padding
+    and groups; or [..., I] and [O, I] for "linear".
     """
 
     def product(x: mx.array, weight: mx.array) -> mx.array:
         if kind == "linear":
             return mx.matmul(x, weight.T)
         stride, padding, groups = how
-        return mx.conv2d(x, weight, stride, padding, groups=groups)
+        y = mx.conv2d(x.reshape(-1, *x.shape[-3:]), weight, stride, padding, groups=groups)
+        return y.reshape(*x.shape[:-3], *y.shape[1:])
 
-    def forward(x: mx.array, weight: mx.array) -> tuple[mx.array, ...]:
-        return product(x, weight), pack(x), scale_of(x, share)
+    def forward(x: mx.array, weight: mx.array, *kept: mx.array) -> tuple[mx.array, ...]:
+        return (product(x, weight),)
 
     def backward(inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
-        x, weight = inputs
-        again = unpack(outputs[1], x.shape, outputs[2])
+        x, weight, words, *scale = inputs
+        unpack = kernels.unpack if by_kernel else generic.unpack
+        again = unpack(words, x.shape, scale[0] if scale else None, x.dtype)
         _, found = mx.vjp(lambda a, b: [product(a, b)], [again, weight], [cotangents[0]])
-        return found[0], found[1]
+        return found[0], found[1], *(mx.zeros_like(a) for a in inputs[2:])
 
     return custom_op(forward, backward)
+
+
+def product_of(
+    kind: str, inputs: Mapping[str, Any], attributes: Mapping[str, Any], weight: mx.array, *how: int
+) -> mx.array:
+    """Return the product of a step whose input has bits."""
+    x, kept = inputs["x"], [inputs[n] for n in ("x_bits", "x_scale") if n in inputs]
+    return packed_product(kind, runs_kernels(attributes, x), *how)(x, weight, *kept)[0]

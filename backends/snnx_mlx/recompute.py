@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from snnx.passes import further_outputs
 from snnx.recompute import borders
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def again(
     Left behind are the edges that `later` steps read and those in `lasting`.
     """
     wanted = lasting | {ref for step in later for ref in step.inputs.values()}
-    made = [step.output for step in steps]
+    made = [e for s in steps for e in (s.output, *further_outputs(s).values())]
     reads = [ref for step in steps for ref in step.inputs.values()]
     taken, left = borders(reads, made, set(made) - wanted)
     states = [(step.path, len(step.states)) for step in steps if step.states]

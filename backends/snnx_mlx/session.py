@@ -184,6 +184,7 @@ class MlxSession:
                 dials=self._dials(dials),
                 at=at,
                 values=None if values is None else to_mlx(values).astype(mx.float32),
+                trains=False,
             )
             losses = self.train_step.losses(ready, out.y)
             return to_numpy(losses).reshape(copies, -1)
@@ -244,6 +245,7 @@ class MlxSession:
                 impose=floats(impose),
                 state=state_in(state),
                 taps=[t for t in taps if not t.endswith(ends)],
+                trains=False,
             )
             found = {t: out.observed[t] if t.endswith(ends) else out.edges[t] for t in taps}
             return Forward(to_numpy(out.y), host(found), state_out(out.state), host(out.statistics))

@@ -95,6 +95,8 @@ def play(
             outputs = _outputs(item, inputs, steps, prepared.low, share)
             y = outputs["y"]
             env[item.output] = y if prepared.low is None else y.to(prepared.low)
+            for name, edge in item.more:
+                env[edge] = outputs.get(name)  # None where no gradient is taken
             _keep(item, outputs, result)
             del inputs, outputs, y
             for edge in item.frees:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snnx.ops.norm_neuron import BRANCHES, NORM_INPUTS, norm_attributes, step_count
+from snnx_torch.bits import bits_of, ready, unpack
 from snnx_torch.branch import (
     Branch,
     Measure,
@@ -23,7 +24,6 @@ from snnx_torch.branch import (
     statistics_of,
     total_of,
 )
-from snnx_torch.packed import pack, scale_of, unpack
 from snnx_torch.scan import Plan, added, at_rest, planned, replay, scan, sum_to, unscan, wide
 from snnx_torch.sequence import given_extra, prepared
 
@@ -37,15 +37,17 @@ def _joint(branches: Sequence[Branch]) -> Callable[[int], Tensor]:
 class Fused:
     """What one call fixes: the neuron's plan, T, the norm of each branch.
 
-    `packed` is how a plain residual of spikes is scaled, where it is kept as bits; None: it is not.
-    `rests`: the neuron begins at rest, and its states are no arguments.
+    `packed`: how many arrays stand for a plain residual of spikes that is kept as bits, these and
+    perhaps a scale; 0: it is kept as it is. They come last among the arrays, and `language` is that
+    of what unpacks them. `rests`: the neuron begins at rest, and its states are no arguments.
     """
 
     plan: Plan
     steps: int
     norms: tuple[Norm | None, ...]
-    packed: str | None
+    packed: int
     rests: bool
+    language: str = ""
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Return (arrays of the branches, states, numbers)."""
@@ -57,33 +59,38 @@ class Fused:
         second = first + len(self.plan.states)
         return list(tensors[:first]), list(tensors[first:second]), list(tensors[second:])
 
-    def kept(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], torch.Size | None]:
-        """Return what is kept of the tensors, and the shape of a residual kept as bits."""
-        if self.packed is None:
-            return list(tensors), None
+    def kept(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return what is kept of the tensors: all but a residual that is kept as bits."""
+        if not self.packed:
+            return list(tensors)
         place = sum(1 if norm is None else 3 for norm in self.norms) - 1
-        residual = tensors[place]
-        bits = [pack(residual), scale_of(residual, self.packed)]
-        return [*tensors[:place], *tensors[place + 1 :], *bits], residual.shape
+        ready(tensors[place].dtype, tensors[place].device, self.language)
+        return [*tensors[:place], *tensors[place + 1 :]]
 
-    def restored(self, kept: Sequence[Tensor], shape: torch.Size | None) -> list[Tensor]:
-        """Return the tensors again."""
-        if shape is None:
+    def restored(self, kept: Sequence[Tensor]) -> list[Tensor]:
+        """Return the tensors again, from what was kept and the arrays of `packed`; x is first."""
+        if not self.packed:
             return list(kept)
-        *others, bits, scale = kept
+        others, (bits, *scale) = kept[: -self.packed], kept[-self.packed :]
         place = sum(1 if norm is None else 3 for norm in self.norms) - 1
-        return [*others[:place], unpack(bits, shape, scale), *others[place:]]
+        again = (scale[0] if scale else None, kept[0].shape, kept[0].dtype, self.language)
+        return [*others[:place], unpack(bits, *again), *others[place:]]
 
 
 class NormNeuron(torch.autograd.Function):
-    """apply(fused, extra, statistics, *branch arrays, *states, *numbers) -> y, ..., *states."""
+    """apply(fused, extra, statistics, bits, *branch arrays, *states, *numbers) -> y, ..., *states.
+
+    `bits` are the arrays of a packed residual.
+    """
 
     @staticmethod
-    def forward(ctx: Any, fused: Fused, extra: Any, statistics: Any, *tensors: Tensor) -> Any:
+    def forward(
+        ctx: Any, fused: Fused, extra: Any, statistics: Any, bits: Any, *tensors: Tensor
+    ) -> Any:
         outputs = _forward(fused, extra, statistics, tensors)
         ctx.fused, ctx.counts = fused, (len(statistics), extra is not None)
-        kept, ctx.shape = fused.kept(tensors)
-        ctx.save_for_backward(*statistics, *(() if extra is None else (extra,)), *kept)
+        kept = fused.kept(tensors)
+        ctx.save_for_backward(*statistics, *(() if extra is None else (extra,)), *kept, *bits)
         if fused.plan.observe:
             ctx.mark_non_differentiable(*outputs[1:3])
         return outputs
@@ -92,7 +99,7 @@ class NormNeuron(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         fused, (count, masked), saved = ctx.fused, ctx.counts, ctx.saved_tensors
         plan, statistics = fused.plan, saved[:count]
-        tensors = fused.restored(saved[count + masked :], ctx.shape)
+        tensors = fused.restored(saved[count + masked :])
         extra = saved[count] if masked else None
         arrays, states, values = fused.split(tensors)
         branches = branches_of(fused.norms, arrays, statistics)
@@ -113,7 +120,7 @@ class NormNeuron(torch.autograd.Function):
             found += [g_x] if branch.norm is None else [g_x, g_weight, g_bias]
         g_numbers = [sum_to(sums[n], numbers[n].shape) if n in sums else None for n in plan.numbers]
         g_states = () if fused.rests else tuple(g_first[n] for n in plan.states)
-        return (None, None, None, *found, *g_states, *g_numbers)
+        return (None, None, None, None, *found, *g_states, *g_numbers)
 
 
 def _forward(
@@ -125,7 +132,7 @@ def _forward(
     return scan(fused.plan, fused.steps, current, low, extra, *states, *numbers, keep=False)[0]
 
 
-Arranged = tuple[Fused, tuple[Tensor, ...], list[Tensor], dict[str, Tensor]]
+Arranged = tuple[Fused, tuple[Tensor, ...], list[Tensor], tuple[Tensor, ...], dict[str, Tensor]]
 
 
 def arranged(
@@ -134,8 +141,9 @@ def arranged(
     plan: Plan,
     steps: int,
     measure: Measure = moments,
+    language: str = "",
 ) -> Arranged:
-    """Return what is fixed, the arrays that have gradients, statistics, and the running ones."""
+    """Return what is fixed, the arrays with gradients, statistics, bits, and running statistics."""
     norms: list[Norm | None] = []
     arrays: list[Tensor] = []
     statistics: list[Tensor] = []
@@ -158,17 +166,18 @@ def arranged(
         moved |= {f"{branch}{n}": a for n, a in zip(NORM_INPUTS[2:], new, strict=True)}
     states, numbers = prepared(plan, inputs, inputs["x"])
     rests = not any(name in inputs for name in plan.states)
-    fused = Fused(plan, steps, tuple(norms), attributes.get("residual_packed"), rests)
-    return fused, (*arrays, *(() if rests else states), *numbers), statistics, moved
+    bits = tuple(v for v in bits_of(inputs, "residual") if v is not None)
+    fused = Fused(plan, steps, tuple(norms), len(bits), rests, language)
+    return fused, (*arrays, *(() if rests else states), *numbers), statistics, bits, moved
 
 
 def norm_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Tensor]:
     """Run norm, residual and neuron over time: see `snnx.ops.norm_neuron`."""
     plan = attributes["plan"] if "plan" in attributes else planned(attributes)
     steps, extra = step_count(inputs, attributes), given_extra(plan, inputs)
-    fused, tensors, statistics, moved = arranged(inputs, attributes, plan, steps)
+    fused, tensors, statistics, bits, moved = arranged(inputs, attributes, plan, steps)
     if torch.is_grad_enabled():
-        found = NormNeuron.apply(fused, extra, tuple(statistics), *tensors)
+        found = NormNeuron.apply(fused, extra, tuple(statistics), bits, *tensors)
     else:
         found = _forward(fused, extra, statistics, tensors)
     names = ("y", *(("spike", "potential") if plan.observe else ()), *plan.states)

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snnx_torch import losses
+from snnx_torch.bits import bits_of
 from snnx_torch.kernels import neuron, norm_neuron, rate_neuron, recurrent
-from snnx_torch.packed import Conv2d, Linear, scale_of
+from snnx_torch.kernels.implementation import fused
+from snnx_torch.packed import Conv2d, Kept, Linear
 from snnx_torch.quantize import quantized
 from snnx_torch.ranks import SyncNorm
 from snnx_torch.rate_block import rate_block
@@ -54,8 +56,8 @@ def quantize_weight(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]
 
 def product(
     inputs: Inputs, attributes: Attributes
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Any]:
-    """Return x, weight and bias of a product, the scale of packed spikes and the side, or None.
+) -> tuple[Tensor, Tensor, Tensor | None, Kept, Any]:
+    """Return x, weight and bias of a product, what is kept of packed spikes, and the side or None.
 
     Under torch.autocast x is rounded here, so that the product's own gradient has its dtype.
     """
@@ -65,10 +67,12 @@ def product(
         x = x.to(torch.get_autocast_dtype(kind))
     if attributes.get("bits") is not None:
         weight = quantized(weight.to(x.dtype), attributes["bits"])
-    share, side, trains = attributes.get("packed"), attributes.get("side"), torch.is_grad_enabled()
-    scale = scale_of(x.detach(), share) if share is not None and trains else None
+    side, trains = attributes.get("side"), torch.is_grad_enabled()
     # only the gradient of a leaf is read by nobody before the side is joined
-    return x, weight, inputs.get("bias"), scale, side if trains and weight.is_leaf else None
+    side = side if trains and weight.is_leaf else None
+    bits, scale = bits_of(inputs, "x") if trains else (None, None)
+    kept = (bits, scale, "" if bits is None else fused(attributes, x))
+    return x, weight, inputs.get("bias"), kept, side
 
 
 def rounded(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -77,11 +81,11 @@ def rounded(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Ten
 
 
 def conv2d(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
-    x, weight, bias, scale, side = product(inputs, attributes)
+    x, weight, bias, kept, side = product(inputs, attributes)
     stride, padding = attributes.get("stride", 1), attributes.get("padding", 0)
     groups = attributes.get("groups", 1)
-    if scale is not None or side is not None:
-        y = Conv2d.apply(images(x), weight, bias, scale, (stride, padding, groups), side)
+    if kept[0] is not None or side is not None:
+        y = Conv2d.apply(images(x), weight, bias, kept, (stride, padding, groups), side)
     else:
         low = rounded(x, weight, bias)
         y = F.conv2d(images(x), *low, stride, padding, 1, groups)
@@ -89,9 +93,9 @@ def conv2d(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
 
 
 def linear(inputs: Inputs, attributes: Attributes) -> dict[str, Tensor]:
-    x, weight, bias, scale, side = product(inputs, attributes)
-    if scale is not None or side is not None:
-        return {"y": Linear.apply(x, weight, bias, scale, side)}
+    x, weight, bias, kept, side = product(inputs, attributes)
+    if kept[0] is not None or side is not None:
+        return {"y": Linear.apply(x, weight, bias, kept, side)}
     return {"y": F.linear(x, *rounded(x, weight, bias))}
 
 

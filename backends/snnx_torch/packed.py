@@ -1,73 +1,49 @@
 """Products with a gradient of their own: binary inputs kept as bits, weight gradients set aside.
 
-An edge that holds 0 or one scale only (`snnx.passes.mark_packed`) is kept for the gradient of the
-weight as bits, eight values to a byte, and unpacked there. Outputs and gradients are those of the
-ordinary rule, bit for bit.
+An edge that holds 0 or one scale only is kept for the gradient of the weight as its bits
+(`snnx_torch.bits`), and unpacked there. Outputs and gradients are those of the ordinary rule, bit
+for bit.
 """
 
 from __future__ import annotations
 
-import math
-from functools import cache
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from snnx_torch.bits import ready, unpack
+
 if TYPE_CHECKING:
     from snnx_torch.capture import Side
 
-# Byte i of a word times this has bit i of the highest byte; no two products meet.
-_GATHER = 0x0102040810204080
+# the bits of x and its scale where it is not 1, or None; the language of what unpacks them
+Kept = tuple[Tensor | None, Tensor | None, str]
 
 
-def pack(x: Tensor) -> Tensor:
-    """Return [ceil(size / 8)] bytes: bit i of byte j tells whether value 8 j + i is not 0."""
-    fired = (x != 0).reshape(-1).to(torch.uint8)
-    lacking = -fired.numel() % 8
-    if lacking:
-        fired = F.pad(fired, (0, lacking))
-    return ((fired.view(torch.int64) * _GATHER) >> 56).to(torch.uint8)
+def _held(x: Tensor, kept: Kept) -> list[Tensor]:
+    """Return what stands for x in the backward."""
+    bits, scale, language = kept
+    if bits is None:
+        return [x]
+    ready(x.dtype, x.device, language)
+    return [bits] if scale is None else [bits, scale]
 
 
-def _table(dtype: torch.dtype, device: torch.device) -> Tensor:
-    values = torch.arange(256, device=device)[:, None]
-    return ((values >> torch.arange(8, device=device)) & 1).to(dtype)
-
-
-_kept_table = cache(_table)  # made before a step is recorded, and never given back
-
-
-def unpack(bits: Tensor, shape: torch.Size, scale: Tensor) -> Tensor:
-    """Return the values of `pack`ed bits in the dtype of `scale`, 0 or `scale`."""
-    table = _table if torch.compiler.is_compiling() else _kept_table
-    rows = F.embedding(bits.to(torch.int32), table(scale.dtype, scale.device))
-    return rows.reshape(-1)[: math.prod(shape)].reshape(shape) * scale
-
-
-def scale_of(x: Tensor, share: str) -> Tensor:
-    """Return the scale of a binary sequence [..., C]: "unit" 1, else found in its values.
-
-    It is the value farthest from 0: of shape [] for "layer" and [C] for "channel".
-    """
-    if not torch.compiler.is_compiling():
-        _kept_table(x.dtype, x.device)  # here: in the backward a second stream would make it
-    if share == "unit":
-        return torch.ones((), dtype=x.dtype, device=x.device)
-    if share == "layer":
-        low, high = x.amin(), x.amax()
-    else:
-        axes = tuple(range(x.dim() - 1))
-        low, high = x.amin(dim=axes), x.amax(dim=axes)
-    return torch.where(high > 0, high, low)
+def _again(ctx: Any, shape: Sequence[int], dtype: torch.dtype, kept: Sequence[Tensor]) -> Tensor:
+    """Return x, whose leading axis holds the steps, in the order of the bits."""
+    bits, scale, steps = kept[0], kept[1] if len(kept) > 1 else None, kept[0].shape[0]
+    parted = (steps, shape[0] // steps, *shape[1:])
+    return unpack(bits, scale, parted, dtype, ctx.language).reshape(shape)
 
 
 class Conv2d(torch.autograd.Function):
-    """apply(x, weight, bias or None, scale or None, (stride, padding, groups), side) -> y.
+    """apply(x, weight, bias or None, kept, (stride, padding, groups), side) -> y.
 
-    x [B, C, H, W] is kept as bits where there is a scale; weight and bias are rounded to its dtype.
-    With a `side` the gradients of weight and bias are work for it.
+    x [B, C, H, W] is kept as it is, or as what `kept` holds of it; weight and bias are rounded to
+    its dtype. With a `side` the gradients of weight and bias are work for it.
     """
 
     @staticmethod
@@ -76,16 +52,15 @@ class Conv2d(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        scale: Tensor | None,
+        kept: Kept,
         how: tuple[int, int, int],
         side: Side | None,
     ) -> Tensor:
-        ctx.shape, ctx.how, ctx.side = x.shape, how, side
+        ctx.shape, ctx.how, ctx.side, ctx.language = x.shape, how, side, kept[2]
         ctx.dtypes = [v.dtype for v in (weight, bias) if v is not None]
         low = weight.to(x.dtype)
-        # bits in the order of memory, which is channels_last
-        kept = [x] if scale is None else [pack(x.permute(0, 2, 3, 1)), scale]
-        ctx.save_for_backward(low, *kept)
+        ctx.packed = kept[0] is not None
+        ctx.save_for_backward(low, *_held(x, kept))
         stride, padding, groups = how
         low_bias = None if bias is None else bias.to(x.dtype)
         return F.conv2d(x, low, low_bias, stride, padding, 1, groups)
@@ -104,10 +79,10 @@ class Conv2d(torch.autograd.Function):
             )
 
         def input() -> Tensor:
-            if len(kept) == 1:
+            if not ctx.packed:
                 return kept[0]
-            n, c, h, w = ctx.shape
-            return unpack(kept[0], torch.Size((n, h, w, c)), kept[1]).permute(0, 3, 1, 2)
+            n, c, h, w = ctx.shape  # the bits are in the order of memory, which is channels_last
+            return _again(ctx, (n, h, w, c), low.dtype, kept).permute(0, 3, 1, 2)
 
         def own(found: Any) -> tuple[Tensor, ...]:
             return tuple(v.to(d) for v, d in zip(found[1:], ctx.dtypes, strict=False))
@@ -125,7 +100,7 @@ class Conv2d(torch.autograd.Function):
 
 
 class Linear(torch.autograd.Function):
-    """apply(x, weight, bias or None, scale or None, side) -> y; x [..., I], weight [O, I].
+    """apply(x, weight, bias or None, kept, side) -> y; x [..., I], weight [O, I].
 
     See `Conv2d`.
     """
@@ -136,13 +111,14 @@ class Linear(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        scale: Tensor | None,
+        kept: Kept,
         side: Side | None,
     ) -> Tensor:
-        ctx.shape, ctx.side = x.shape, side
+        ctx.shape, ctx.side, ctx.language = x.shape, side, kept[2]
         ctx.dtypes = [v.dtype for v in (weight, bias) if v is not None]
         low = weight.to(x.dtype)
-        ctx.save_for_backward(low, *([x] if scale is None else [pack(x), scale]))
+        ctx.packed = kept[0] is not None
+        ctx.save_for_backward(low, *_held(x, kept))
         return F.linear(x, low, None if bias is None else bias.to(x.dtype))
 
     @staticmethod
@@ -152,7 +128,7 @@ class Linear(torch.autograd.Function):
         g_x = (g @ low).reshape(ctx.shape) if ctx.needs_input_grad[0] else None
 
         def work() -> tuple[Tensor, ...]:
-            x = kept[0] if len(kept) == 1 else unpack(kept[0], ctx.shape, kept[1])
+            x = _again(ctx, ctx.shape, low.dtype, kept) if ctx.packed else kept[0]
             found = (g.mT @ x.reshape(-1, low.shape[1]), g.sum(dim=0))
             return tuple(v.to(d) for v, d in zip(found, ctx.dtypes, strict=False))
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from snnx.mode import Run, draw_purpose, needed_steps, op_attributes
-from snnx.passes import lean_form
+from snnx.passes import further_outputs, lean_form
 from snnx.program import Parameter, Program, Step
 from snnx.random import key_hash
 from snnx.recompute import ranges
+from snnx_torch.emitting import emitting
 from snnx_torch.kernels.neuron import known
 from snnx_torch.kernels.pair import known as known_pair
 from snnx_torch.ops import RULES, Rule
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from snnx_torch.capture import Side
 
 SIDED = ("conv2d", "linear", "recurrent")  # whose weights have gradients that nothing waits for
+UNRULED = ("array_layer",)  # what the executor runs without a rule
 UNIT = {"norm_neuron": known_pair}  # under what name a step's kernels are known
 # the inputs that are 16 bits where activations are; weights are rounded where they are used
 LOWERED = {"conv2d": ("x",), "linear": ("x",), "rate_block": ("x", "skip")}
@@ -42,13 +44,15 @@ class Draw:
 class Play:
     """One step of the program, ready to run.
 
-    `lowers`: inputs that are 16 bits where `low` is; `frees`: edges that nothing later reads.
+    `more`: further outputs by their names and the edges that they are. `lowers`: inputs that are
+    16 bits where `low` is; `frees`: edges that nothing later reads.
     """
 
     op: str
     rule: Rule | None
     path: str
     output: str
+    more: tuple[tuple[str, str], ...]
     inputs: tuple[tuple[str, str], ...]
     states: tuple[str, ...]
     attributes: dict[str, Any]
@@ -96,11 +100,12 @@ def prepare(
     `hand_over` no state is taken or returned, for a sequence that is run whole.
     """
     if lean:
-        program = lean_form(program, how, {*taps, *(() if at is None else (at,))})
+        program = lean_form(program, how, taps, at)
     stats = {s.path for s in program.statistics}
     steps = needed_steps(program, at)
     last = {ref: i for i, step in enumerate(steps) for ref in step.inputs.values()}
     lasting = {program.result, *taps}
+    edges = [*program.edges, *(e for step in steps for e in further_outputs(step).values())]
     plays = []
     for i, step in enumerate(steps):
         inputs = tuple((n, ref) for n, ref in step.inputs.items() if n != "analog")
@@ -109,16 +114,21 @@ def prepare(
             attributes |= {"plan": planned(attributes), "implementation": kernels}
             attributes["unit"] = UNIT.get(step.op, known)(attributes["plan"], tuple(step.inputs))
             attributes["hand_over"] = hand_over
+        more = further_outputs(step)
+        if more or "packed" in attributes:
+            attributes["implementation"] = kernels
         if step.op in SIDED:
             attributes["side"] = side
         draw = _draw_of(step, how)
-        skipped = step.op == "dropout" and draw is None
+        skipped = step.op in UNRULED or (step.op == "dropout" and draw is None)
+        rule = None if skipped else RULES[step.op]
         plays.append(
             Play(
                 step.op,
-                None if skipped or step.op == "array_layer" else RULES[step.op],
+                emitting(rule) if rule is not None and more else rule,
                 step.path,
                 step.output,
+                tuple(more.items()),
                 inputs,
                 tuple(name for name, _ in step.states) if hand_over else (),
                 attributes,
@@ -127,7 +137,7 @@ def prepare(
                 tuple((n, ref) for n, ref in inputs if ref in stats),
                 step.path in how.imposed,
                 LOWERED.get(step.op, ()) if low is not None else (),
-                tuple(e for e in program.edges if last.get(e) == i and e not in lasting),
+                tuple(e for e in edges if last.get(e) == i and e not in lasting),
             )
         )
     transforms = tuple((p.path, _transform(p)) for p in program.parameters)

@@ -21,7 +21,8 @@ def again(items: Sequence[Play], env: dict[str, Any], result: Result, advance: A
     """Run `items` on `env` and `result` as `advance` does, keeping what they read only."""
     frees = {edge for item in items for edge in item.frees}
     reads = [ref for item in items for ref in (*(r for _, r in item.inputs), item.analog)]
-    taken, left = borders(reads, [item.output for item in items], frees)
+    made = [name for item in items for name in (item.output, *(e for _, e in item.more))]
+    taken, left = borders(reads, made, frees)
     states = [(item.path, len(item.states)) for item in items if item.states]
     moved = [ref for item in items for _, ref in item.statistics]
     kind, given = type(result), {ref: env[ref] for ref in taken}

@@ -37,6 +37,7 @@ TYPES = {
     "float": np.float32,
     "byte": np.uint8,
     "uint": np.uint32,
+    "vote": np.uint32,
     "word8": np.uint8,
     "word16": np.uint16,
     "word32": np.uint32,

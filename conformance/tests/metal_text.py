@@ -25,12 +25,18 @@ enum class mem_flags { mem_none, mem_device, mem_threadgroup };
 void threadgroup_barrier(mem_flags);
 uint mulhi(uint, uint);
 float fma(float, float, float);
+struct simd_vote {
+    typedef unsigned long vote_t;
+    explicit operator vote_t() const;
+};
+simd_vote simd_ballot(bool);
 namespace precise {
 float exp(float); float log(float); float tanh(float); float atan(float); float sqrt(float);
 }
 }
 """
 _TYPES = {"data": "DATA", "float": "float", "byte": "uint8_t", "word": "WORD", "uint": "uint"}
+_TYPES |= {"vote": "uint"}
 
 
 def names(source: Source) -> str:

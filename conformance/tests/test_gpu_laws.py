@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from snnx_torch import packed  # noqa: E402
+from snnx_torch import bits, packed  # noqa: E402
 from snnx_torch.kernels import loading  # noqa: E402
 
 KERNELS = Path(loading.__file__).parent
@@ -46,16 +46,16 @@ def test_every_launch_stands_under_its_device() -> None:
         bare = [call for call in launches(tree) if id(call) not in guarded]
         assert not bare, f"{file.name}:{bare[0].lineno}: {ast.unparse(bare[0].func)}"
         seen += len(guarded)
-    assert seen == 5
+    assert seen == 6
 
 
 def test_a_backward_makes_no_table_on_the_stream_that_it_runs_on() -> None:
     x = torch.ones(1, 2, 4, 4).contiguous(memory_format=torch.channels_last)
     weight = torch.ones(3, 2, 3, 3).requires_grad_()
-    packed._kept_table.cache_clear()
-    scale = packed.scale_of(x, "unit")
-    y: Any = packed.Conv2d.apply(x, weight, None, scale, (1, 1, 1), None)
-    made = packed._kept_table.cache_info().misses
+    bits._kept_table.cache_clear()
+    kept = (bits.pack(x.permute(0, 2, 3, 1)), None, "")
+    y: Any = packed.Conv2d.apply(x, weight, None, kept, (1, 1, 1), None)
+    made = bits._kept_table.cache_info().misses
     y.sum().backward()
-    assert (made, packed._kept_table.cache_info().misses) == (1, 1)
+    assert (made, bits._kept_table.cache_info().misses) == (1, 1)
     assert weight.grad is not None

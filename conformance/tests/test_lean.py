@@ -27,7 +27,6 @@ from snnx.backend import BackendError, load_backend
 from snnx.mode import Mode
 from snnx.passes import fuse_norm_neuron, mark_packed
 from snnx.program import flatten
-from snnx_torch.packed import pack, scale_of, unpack
 
 TRAIN = Mode("spike", "batch", True, "train")
 SCALED = LIF(threshold=Learned(0.7, "channel", "threshold", low=0.01), emit=("threshold", 2.0))
@@ -122,28 +121,6 @@ def test_a_neuron_that_does_not_fire_hard_is_not_packed() -> None:
     program = flatten(Chain(Input(4), Linear(4), LIF(), Linear(3)))
     assert mark_packed(program).steps[-1].attributes["packed"] == "unit"
     assert "packed" not in mark_packed(program, {"2"}).steps[-1].attributes
-
-
-@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 3, 4, 7)])
-@pytest.mark.parametrize("share", ["unit", "layer", "channel"])
-def test_bits_hold_what_was_packed(shape: tuple[int, ...], share: str) -> None:
-    from snnx_mlx import packed as mlx_packed
-    from snnx_mlx.arrays import to_mlx, to_numpy
-
-    rng = np.random.default_rng(5)
-    fired = (rng.random(shape) < 0.4).astype(np.float32)
-    scale = {"unit": 1.0, "layer": -0.75, "channel": rng.uniform(0.5, 2.0, shape[-1:])}[share]
-    x = (fired * scale).astype(np.float32)
-    for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        values = torch.as_tensor(x).to(dtype)
-        bits = pack(values)
-        assert bits.numel() == -(-values.numel() // 8)
-        assert torch.equal(unpack(bits, values.shape, scale_of(values, share)), values)
-    values = to_mlx(x)
-    words = mlx_packed.pack(values)
-    assert words.size == -(-values.size // 32)
-    found = mlx_packed.unpack(words, shape, mlx_packed.scale_of(values, share))
-    np.testing.assert_array_equal(to_numpy(found), x)
 
 
 @pytest.mark.parametrize("neuron", [LIF(), SCALED, IF(reset="subtract", detach_reset=True)])

@@ -1,7 +1,7 @@
 """Kernels as text: a neuron's traced lists in straight lines, around hand-written loops.
 
 The arithmetic of a kernel has one source, the lists of `snnx.lower`; the movement of data has one,
-`frame` with the two kernels of a neuron over time, `rate` (DSR's layer) and `recurrent`. All are
+`frame` with the two kernels of a neuron over time, `rate` (DSR's layer) and `recurrent`. These are
 printed by two writers: Triton (`triton_text`) and the body that Metal, CUDA and C++ share
 (`c_text`). No compiler forms a fused multiply-add: Triton runs with enable_fp_fusion=False, CUDA
 multiplies by __fmul_rn, Metal and C++ switch contraction off. So forward, recomputation and every
@@ -11,6 +11,7 @@ This package needs no framework: it returns text, and the names and kinds of its
 """
 
 from snnx.emit.backward_kernel import backward
+from snnx.emit.bits import packing, unpacking
 from snnx.emit.forward_kernel import forward
 from snnx.emit.frame import Drive
 from snnx.emit.kept import Bits
@@ -36,10 +37,12 @@ __all__ = [
     "chunk_of",
     "chunk_of_loop",
     "forward",
+    "packing",
     "pair",
     "rate_backward",
     "rate_forward",
     "recurrent_backward",
     "recurrent_forward",
     "unit",
+    "unpacking",
 ]

@@ -1,7 +1,8 @@
 """Kernels as the body that Metal, CUDA and C++ share: a thread owns one neuron or a column.
 
-What differs between the three stands in a header of macros. The body names the arrays as its
-arguments, `sizes` as an array of uint, DATA and WORD as types, SNN_GID as the thread's number.
+What differs between the three stands in a header of macros (`c_header`). The body names the arrays
+as its arguments, `sizes` as an array of uint, DATA and WORD as types, SNN_GID as the thread's
+number.
 CUDA's multiplication is __fmul_rn, which no compiler contracts; Metal and C++ switch it off.
 """
 
@@ -12,97 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnx.emit.philox import c_draw
+from snnx.emit.c_header import header
 from snnx.emit.variant import Argument, Source
 from snnx.emit.writer import Type, Writer
-
-COMMON = """\
-#define SNN_MAX(a, b) ((a) > (b) || (a) != (a) ? (a) : (b))
-#define SNN_MIN(a, b) ((a) < (b) || (a) != (a) ? (a) : (b))
-#define SNN_ABS(a) ((a) < 0.0f ? -(a) : (a))
-"""
-
-METAL_HEADER = """\
-#pragma METAL fp contract(off)
-#define SNN_DEVICE
-#define SNN_GID thread_position_in_grid.x
-#define SNN_GROUP threadgroup_position_in_grid.x
-#define SNN_LANE thread_position_in_threadgroup.x
-#define SNN_WIDTH threads_per_threadgroup.x
-#define SNN_SHARED(type, name, count) threadgroup type name[count]
-#define SNN_BARRIER metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup)
-#define SNN_GUARD(c) if (!(c)) return
-#define SNN_MUL(a, b) ((a) * (b))
-#define SNN_DIV(a, b) ((a) / (b))
-#define SNN_HIGH(a, b) metal::mulhi((uint)(a), (uint)(b))
-#define SNN_FMA(a, b, c) metal::fma(a, b, c)
-#define SNN_EXP(a) metal::precise::exp(a)
-#define SNN_LOG(a) metal::precise::log(a)
-#define SNN_TANH(a) metal::precise::tanh(a)
-#define SNN_ATAN(a) metal::precise::atan(a)
-#define SNN_SQRT(a) metal::precise::sqrt(a)
-"""
-
-CUDA_HEADER = """\
-typedef unsigned int uint;
-#define SNN_DEVICE __device__
-#define SNN_GID (blockIdx.x * blockDim.x + threadIdx.x)
-#define SNN_GROUP blockIdx.x
-#define SNN_LANE threadIdx.x
-#define SNN_WIDTH blockDim.x
-#define SNN_SHARED(type, name, count) __shared__ type name[count]
-#define SNN_BARRIER __syncthreads()
-#define SNN_GUARD(c) if (!(c)) return
-#define SNN_MUL(a, b) __fmul_rn(a, b)
-#define SNN_DIV(a, b) __fdiv_rn(a, b)
-#define SNN_HIGH(a, b) __umulhi(a, b)
-#define SNN_FMA(a, b, c) __fmaf_rn(a, b, c)
-#define SNN_EXP(a) expf(a)
-#define SNN_LOG(a) logf(a)
-#define SNN_TANH(a) tanhf(a)
-#define SNN_ATAN(a) atanf(a)
-#define SNN_SQRT(a) __fsqrt_rn(a)
-"""
-
-CPP_HEADER = """\
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-typedef unsigned int uint;
-typedef _Float16 half;
-struct bfloat {
-    uint16_t raw;
-    bfloat(float value) {
-        uint32_t bits;
-        std::memcpy(&bits, &value, 4);
-        raw = (uint16_t)((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
-    }
-    operator float() const {
-        uint32_t bits = (uint32_t)raw << 16;
-        float value;
-        std::memcpy(&value, &bits, 4);
-        return value;
-    }
-};
-#define SNN_DEVICE static
-#define SNN_RESTRICT __restrict__
-#ifdef __clang__
-#define SNN_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define SNN_INDEPENDENT _Pragma("GCC ivdep")
-#endif
-#define SNN_GUARD(c)
-#define SNN_MUL(a, b) ((a) * (b))
-#define SNN_DIV(a, b) ((a) / (b))
-#define SNN_HIGH(a, b) ((uint)(((uint64_t)(a) * (uint64_t)(b)) >> 32))
-#define SNN_FMA(a, b, c) std::fma(a, b, c)
-#define SNN_EXP(a) std::exp(a)
-#define SNN_LOG(a) std::log(a)
-#define SNN_TANH(a) std::tanh(a)
-#define SNN_ATAN(a) std::atan(a)
-#define SNN_SQRT(a) std::sqrt(a)
-"""
 
 
 class CWriter(Writer):
@@ -172,6 +85,8 @@ class CWriter(Writer):
             if name != "turns":  # the loop over rows ends by itself
                 self.row(f"const uint {name} = sizes[{i}];")
         self.row("const size_t stride = total;")
+        if self.votes:
+            self.row("const size_t row = (stride + 31) / 32;")
 
     def rows_of_lane(self) -> None:
         self.row("uint turn = 0;")
@@ -220,6 +135,9 @@ class CWriter(Writer):
     def unbit(self, word: str, place: int) -> str:
         return f"((({word} >> {place}) & 1u) != 0)"
 
+    def vote(self, array: str, time: str, condition: str) -> None:
+        self.row(f"SNN_VOTE({array}, {time}, {condition});")
+
     def begin_draw(self) -> None:
         self.row("const uint place = index[(e / features) % samples];")
         self.row("const uint element = e % features;")
@@ -232,13 +150,8 @@ class CWriter(Writer):
         return self.named("\n".join([*self.rows, ""]))
 
 
-def header(target: str) -> str:
-    """Return the macros and functions of "metal", "cuda" or "cpp" that a body needs."""
-    own = {"metal": METAL_HEADER, "cuda": CUDA_HEADER, "cpp": CPP_HEADER}[target]
-    return f"{own}{COMMON}{c_draw()}\n"
-
-
 _CPP_TYPES = {"data": "DATA", "float": "float", "byte": "uint8_t", "word": "WORD", "uint": "uint"}
+_CPP_TYPES |= {"vote": "uint"}
 
 
 def grouped(source: Source) -> bool:
@@ -256,7 +169,8 @@ def cpp_program(sources: Iterable[tuple[Source, str, int]]) -> str:
     """Return a C++ file with a function NAME_DATA(arrays, sizes, first, last) for every source.
 
     A source comes with the type of its data, "float", "half" or "bfloat", and the width of its
-    words. The function is the grid: a loop over the threads from `first` to `last`.
+    words. The function is the grid: a loop over the threads from `first`, a multiple of 32 where
+    the kernel votes, to `last`.
     """
     functions = [_cpp_function(*each) for each in dict.fromkeys(sources)]
     return "\n".join([header("cpp"), *functions])
@@ -269,20 +183,47 @@ def _cpp_function(source: Source, data: str, word: int) -> str:
         f"({'const ' if a.role == 'in' else ''}{_CPP_TYPES[a.kind]}*)arrays[{i}]"
         for i, a in enumerate(arrays)
     )
-    name = cpp_name(source, data)
+    name, voting = cpp_name(source, data), source.votes > 0
+    lane = ", const size_t lane, uint8_t* SNN_RESTRICT votes" if voting else ""
+    grid = _voting_grid(source, arrays) if voting else _GRID
     return f"""\
 namespace in_{name} {{
 typedef {data} DATA;
 typedef uint{word}_t WORD;
-static inline void body(const size_t SNN_GID, {parameters}, const uint* SNN_RESTRICT sizes) {{
+static inline void body(
+    const size_t SNN_GID{lane}, {parameters}, const uint* SNN_RESTRICT sizes) {{
 {source.text}}}
 }}
 extern "C" void {name}(void** arrays, const uint* sizes, size_t first, size_t last) {{
     using namespace in_{name};
+{grid.replace("GIVEN", given)}}}
+"""
+
+
+_GRID = """\
     SNN_INDEPENDENT
     for (size_t thread = first; thread < last; ++thread)
-        body(thread, {given}, sizes);
-}}
+        body(thread, GIVEN, sizes);
+"""
+
+
+def _voting_grid(source: Source, arrays: list[Argument]) -> str:
+    """Return the grid in which 32 threads note their votes, which then become words."""
+    place = next(i for i, a in enumerate(arrays) if a.kind == "vote" and a.role == "out")
+    total = source.names("size").index("total")
+    return f"""\
+    const size_t row = ((size_t)sizes[{total}] + 31) / 32;
+    std::vector<uint8_t> noted({source.votes} * 32);
+    for (size_t base = first; base < last; base += 32) {{
+        const size_t count = last - base < 32 ? last - base : 32;
+        uint8_t* votes = noted.data();
+        if (count < 32) std::memset(votes, 0, noted.size());
+        SNN_INDEPENDENT
+        for (size_t lane = 0; lane < count; ++lane)
+            body(base + lane, lane, votes, GIVEN, sizes);
+        for (size_t time = 0; time < {source.votes}; ++time)
+            ((uint*)arrays[{place}])[time * row + base / 32] = snn_gathered(votes + time * 32);
+    }}
 """
 
 

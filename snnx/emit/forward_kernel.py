@@ -30,6 +30,8 @@ def forward(unit: Unit, variant: Variant, make: type[Writer], drive: Drive | Non
         w.argument("bits", "word", "out")
     if variant.keep == "input" and variant.parts > 1:
         w.argument("checkpoints", "float", "out")
+    if variant.emits:
+        w.voting("fired", variant.steps)
     w.argument("total", "uint", "size")
     frame.drive.declare(w)
     frame.drive.open(w, "forward")
@@ -71,6 +73,8 @@ def _forward_chunk(frame: Frame, chunk: str, steps: int, tag: str) -> None:
         if unit.observe:
             w.store("spike", frame.at(time), out["spike"])
             w.store("potential", frame.at(time), out["potential"])
+        if variant.emits:
+            w.vote("fired", time, f"({w.full(out['spike'])} != {w.constant(0.0)})")
         if variant.keep == "bits" and unit.bits is not None:
             found = w.steps(unit.bits.conditions, names | {"spike": out["spike"]}, suffix, done)
             held = list(found.values())

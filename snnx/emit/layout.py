@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from snnx.emit.unit import Share, Unit
-from snnx.emit.variant import Source, Variant, word_bits
+from snnx.emit.variant import WORD, Source, Variant, word_bits
 
 CODES = 4  # of two bits, in a byte
 LIMIT = 2**30  # neurons of one step, N * prod(F): places within two steps are 32-bit numbers
@@ -60,6 +60,11 @@ class Layout:
         return {"layer": 1, "channel": self.channels, "neuron": self.features}[share]
 
 
+def words(total: int) -> int:
+    """Return how many words hold one bit of each of a step's neurons."""
+    return -(-total // WORD)
+
+
 def widest(unit: Unit) -> Share:
     """Return the widest share among the unit's numbers."""
     order: tuple[Share, ...] = ("layer", "channel", "neuron")
@@ -79,6 +84,7 @@ def shapes(source: Source, unit: Unit, variant: Variant, layout: Layout) -> dict
         "g_residual": (steps, total),
         "bits": (variant.parts, total),
         "checkpoints": (variant.parts, len(unit.states), total),
+        "fired": (steps, words(total)),
         "code": (layout.coding(widest(unit)).lane,),
     }
     names = source.names("out")
@@ -91,7 +97,7 @@ def shapes(source: Source, unit: Unit, variant: Variant, layout: Layout) -> dict
 
 
 def kinds(source: Source, unit: Unit, variant: Variant) -> dict[str, str]:
-    """Return the kind of every array: "data", "float", "byte", "uint", "word8", "word16", ..."""
+    """Return the kind of every array: "data", "float", "byte", "uint", "vote", "word8", ..."""
     count = 1 if unit.bits is None else unit.bits.count
     word = f"word{word_bits(variant, count)}" if variant.keep == "bits" else "word32"
     arrays = [a for a in source.arguments if a.role != "size"]

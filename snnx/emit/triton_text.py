@@ -85,6 +85,10 @@ class TritonWriter(Writer):
     def _common(self) -> None:
         self.row("zero = tl.full((BLOCK,), 0.0, tl.float32)")
         self.row("stride = tl.full((), total, tl.int64)")
+        if self.votes:
+            self.row("lane_of = (tl.arange(0, BLOCK) % 32).to(tl.uint32)")
+            self.row("word_of = tl.program_id(0) * (BLOCK // 32) + tl.arange(0, BLOCK // 32)")
+            self.row("row = (stride + 31) // 32")
 
     def rows_of_lane(self) -> None:
         self.row("for turn in range(0, snn_count(turns)):")
@@ -138,6 +142,12 @@ class TritonWriter(Writer):
 
     def unbit(self, word: str, place: int) -> str:
         return f"((({word} >> {place}) & 1) != 0)"
+
+    def vote(self, array: str, time: str, condition: str) -> None:
+        self.row(f"ballot = tl.where(m & {condition}, 1, 0).to(tl.uint32) << lane_of")
+        self.row("ballot = tl.sum(tl.reshape(ballot, (BLOCK // 32, 32)), axis=1)")
+        place = f"{array} + ({time} * row + word_of)"
+        self.row(f"tl.store({place}, ballot.to(tl.int32, bitcast=True), mask=word_of < row)")
 
     def begin_draw(self) -> None:
         self.row("sample = (e // features) % samples")

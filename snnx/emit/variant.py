@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["data", "float", "byte", "word", "uint"]
+Kind = Literal["data", "float", "byte", "word", "uint", "vote"]
 Role = Literal["in", "out", "size"]
 WORD = 32
 REGISTERS = 64  # values that a thread may hold for one neuron; a longer sequence goes in chunks
@@ -18,7 +18,8 @@ class Argument:
     """An argument of a kernel: an array that is read or written, or a whole number ("size").
 
     kind: "data" as the input, "float" float32, "byte" uint8, "word" what bits are packed in, "uint"
-    whole numbers of 32 bits (or of 64, of which the lower half counts).
+    whole numbers of 32 bits (or of 64, of which the lower half counts), "vote" words of 32 bits,
+    one of each of 32 neurons.
     """
 
     name: str
@@ -28,22 +29,23 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A kernel as text, and the arguments it takes, in order."""
+    """A kernel as text, and the arguments it takes, in order; `votes` words it writes each 32."""
 
     name: str
     text: str
     arguments: tuple[Argument, ...]
+    votes: int = 0
 
     def names(self, *roles: Role) -> tuple[str, ...]:
         """Return the names of the arguments of these roles, in order."""
         return tuple(a.name for a in self.arguments if a.role in roles)
 
 
-def named_source(name: str, text: str, arguments: tuple[Argument, ...]) -> Source:
+def named_source(name: str, text: str, arguments: tuple[Argument, ...], votes: int = 0) -> Source:
     """Return the text as a source, under a name that no other text has, in place of NAME."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     full = f"snnx_{name}_{digest}"
-    return Source(full, text.replace("NAME", full), arguments)
+    return Source(full, text.replace("NAME", full), arguments, votes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Variant:
     chunk    steps written one after another; the states before each chunk are kept where the
              backward recomputes and T is longer than one
     witness  the backward writes the spikes that it recomputed (for tests)
+    emits    the forward writes the spikes as bits too, 32 neurons of a step to a word
     """
 
     steps: int
@@ -69,6 +72,7 @@ class Variant:
     final: bool = True
     chunk: int = UNROLLED
     witness: bool = False
+    emits: bool = False
 
     @property
     def chunks(self) -> tuple[int, int]:

@@ -29,6 +29,7 @@ class Writer(ABC):
         self.depth = 1
         self.arguments: list[Argument] = []
         self.wide: set[str] = set()  # what holds one value per neuron, not one for all
+        self.votes = 0
 
     def argument(self, name: str, kind: Kind, role: Role = "in") -> str:
         """Declare an argument; return its name."""
@@ -132,6 +133,10 @@ class Writer(ABC):
         """Return the condition at a place of a word."""
 
     @abstractmethod
+    def vote(self, array: str, time: str, condition: str) -> None:
+        """Write the condition of a step's neurons as bits, 32 to a word, `row` words a step."""
+
+    @abstractmethod
     def begin_draw(self) -> None:
         """Load what the draws of a neuron share."""
 
@@ -145,7 +150,7 @@ class Writer(ABC):
 
     def named(self, text: str) -> Source:
         """Return the text as a source, under a name that no other text has."""
-        return named_source(self.name, text, tuple(self.arguments))
+        return named_source(self.name, text, tuple(self.arguments), self.votes)
 
     def value(self, ref: Ref, names: Names, suffix: str) -> str:
         """Return the identifier or constant of a reference."""
@@ -165,6 +170,11 @@ class Writer(ABC):
                 self.wide.add(line.out + suffix)
             self.let(line.out + suffix, text, "bool" if line.op in BOOLEANS else "float")
         return {name: self.value(ref, names, suffix) for name, ref in lines.outputs}
+
+    def voting(self, array: str, steps: int) -> None:
+        """Declare the array of bits that `vote` writes at so many steps."""
+        self.argument(array, "vote", "out")
+        self.votes = steps
 
     def mark(self, *names: str) -> None:
         """Note that the names hold one value per neuron."""

@@ -21,6 +21,7 @@ GROUPED = (
     "// MLX looks for the names in the body\n"
 )
 TYPES = {"float": mx.float32, "byte": mx.uint8, "uint": mx.uint32, "word32": mx.uint32}
+TYPES |= {"vote": mx.uint32}
 
 Target = Literal["metal", "cuda"]
 

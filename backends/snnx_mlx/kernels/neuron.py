@@ -42,10 +42,12 @@ def neuron(inputs: Arrays, attributes: Mapping[str, Any]) -> dict[str, mx.array]
     steps = attributes.get("steps", x.shape[0])
     chunk = chunk_of(steps, "input", len(of.states), 0)
     static = x.shape[0] < steps
-    variant = Variant(steps, static, given, extra, "input", True, chunk)  # type: ignore[arg-type]
+    emits = bool(attributes.get("emits"))
+    variant = Variant(steps, static, given, extra, "input", True, chunk, emits=emits)  # type: ignore[arg-type]
     found = _made(of, variant, names, place)(*(inputs[name] for name in names))
     results = ("y", *(("spike", "potential") if of.observe else ()), *of.states)
-    return dict(zip(results, found, strict=False))
+    named = dict(zip(results, found, strict=False))
+    return {**named, "bits": found[-1]} if emits else named
 
 
 def opened(inputs: Mapping[str, Any]) -> tuple[dict[str, mx.array], tuple[int, int]]:
@@ -96,7 +98,7 @@ class _Fused:
             self.sources[0], self.of, self.variant, layout, self.arrays(inputs), self.place
         )
         return tuple(
-            a if name == "checkpoints" else a.reshape(*a.shape[:-1], *shape)
+            a if name in ("checkpoints", "fired") else a.reshape(*a.shape[:-1], *shape)
             for name, a in got.items()
         )
 

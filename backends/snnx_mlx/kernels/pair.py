@@ -17,6 +17,7 @@ from snnx.emit.c_text import CWriter
 from snnx.emit.layout import Layout, finished, partials, widest
 from snnx.ops.norm_neuron import step_count
 from snnx_mlx.draws import ARGUMENTS
+from snnx_mlx.kernels.bits import unpack
 from snnx_mlx.kernels.implementation import implementation
 from snnx_mlx.kernels.launch import LANE, launch
 from snnx_mlx.kernels.neuron import opened
@@ -27,7 +28,10 @@ KINDS = {"": "norm", "residual_": "residual"}
 
 
 class KernelPair(FusedScan):
-    """The scan of norm, residual and neuron by kernels; statistics and packing are its parent's."""
+    """The scan of norm, residual and neuron by kernels; statistics are its parent's."""
+
+    by_kernel = True
+    unpack = staticmethod(unpack)
 
     @classmethod
     def own(cls, inputs: Mapping[str, Any]) -> tuple[dict[str, mx.array], tuple[int, int]]:
@@ -44,7 +48,8 @@ class KernelPair(FusedScan):
         extra = "drawn" if "seed" in self.names else extra
         chunk = chunk_of(self.steps, "input", len(self.of.states), 0)
         states = self.of.states
-        self.variant = Variant(self.steps, False, states, extra, "input", True, chunk)  # type: ignore[arg-type]
+        fixed = (self.steps, False, states, extra, "input", True, chunk)
+        self.variant = Variant(*fixed, emits=self.emits)  # type: ignore[arg-type]
         self.sources = tuple(m(self.of, self.variant, CWriter) for m in (forward, backward))
 
     def _kernel_arrays(self, given: Arrays) -> dict[str, mx.array]:
@@ -68,20 +73,20 @@ class KernelPair(FusedScan):
         return found
 
     def joint(self, *inputs: mx.array) -> tuple[mx.array, ...]:
-        """Return what the kernel gives, statistics or packed residual, and checkpoints."""
+        """Return what the kernel gives, statistics, spikes as bits, and checkpoints."""
         given = self._named(inputs)
         extra = self._extra(given)
         arrays = self._kernel_arrays(self._restored(given, extra))
         shape = tuple(inputs[self.names.index("x")].shape[1:])
         got = launch(self.sources[0], self.of, self.variant, Layout.of(shape), arrays, self.place)
-        checkpoints = [a for n, a in got.items() if n == "checkpoints"]
-        found = [a.reshape(*a.shape[:-1], *shape) for n, a in got.items() if n != "checkpoints"]
-        return (*found, *extra, *checkpoints)
+        last = [got.pop(name) for name in ("fired", "checkpoints") if name in got]
+        found = [a.reshape(*a.shape[:-1], *shape) for a in got.values()]
+        return (*found, *extra, *last)
 
     def pull(self, inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         """Run the backward kernel, then take from its gradients what the statistics take."""
         last = len(self.sequences) + len(self.state_names)
-        given = self._restored(self._named(inputs), list(outputs[last:]))
+        given = self._restored(self._again(self._named(inputs)), list(outputs[last:]))
         arrays, shape = self._kernel_arrays(given), tuple(given["x"].shape[1:])
         arrays["g_y"] = cotangents[0].astype(given["x"].dtype)
         for i in range(len(self.of.states)):

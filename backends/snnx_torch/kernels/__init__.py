@@ -1,5 +1,6 @@
 """Fused kernels of neurons on CUDA, beside the generic rules that they must match."""
 
+from snnx_torch.kernels import bits as bits
 from snnx_torch.kernels.implementation import Implementation, implementation
 from snnx_torch.kernels.neuron import neuron
 from snnx_torch.kernels.pair import norm_neuron

@@ -28,7 +28,7 @@ from snnx.emit.layout import Layout, kinds, shapes, sizes, widest
 FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-std=c++17")
 SPLIT = 2**15  # threads of a kernel below which one of the machine does them all
 _DATA = {torch.float32: "float", torch.float16: "half", torch.bfloat16: "bfloat"}
-_TYPES = {"float": torch.float32, "byte": torch.uint8, "uint": torch.int32}
+_TYPES = {"float": torch.float32, "byte": torch.uint8, "uint": torch.int32, "vote": torch.int32}
 _TYPES |= {"word8": torch.uint8, "word16": torch.int16, "word32": torch.int32}
 
 
@@ -134,7 +134,7 @@ def _split(run: Any, pointers: Any, numbers: Any, threads: int, split: int) -> N
     if workers == 1:
         run(pointers, numbers, 0, threads)
         return
-    bounds = [threads * i // workers for i in range(workers + 1)]
+    bounds = [min(-(-threads * i // (32 * workers)) * 32, threads) for i in range(workers + 1)]
     done = [
         _pool(workers).submit(run, pointers, numbers, first, last)
         for first, last in pairwise(bounds)

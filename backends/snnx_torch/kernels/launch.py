@@ -18,7 +18,7 @@ PROGRAMS = 1056  # of a kernel that sums: eight for each of 132 multiprocessors
 LIVE = 32  # values that a thread holds over a chunk: about 100 registers
 BYTES = 16  # of one load of a thread
 INTERPRETED = 64  # neurons of a block where Triton interprets
-_WORDS = {"word8": torch.uint8, "word16": torch.int16, "word32": torch.int32}
+_WORDS = {"word8": torch.uint8, "word16": torch.int16, "word32": torch.int32, "vote": torch.int32}
 
 
 def block(unit: Unit, variant: Variant, itemsize: int) -> int:

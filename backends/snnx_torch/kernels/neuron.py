@@ -50,7 +50,8 @@ def neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str
     extra, kind, samples, key = beside(inputs, plan)
     states = [inputs[n].to(torch.float32) for n in given]
     numbers = distinct([inputs[n].to(torch.float32) for n in plan.numbers])
-    final = attributes.get("hand_over", True)
+    final, trains = attributes.get("hand_over", True), torch.is_grad_enabled()
+    emits = trains and bool(attributes.get("emits"))
     spec = _spec(
         name,
         language,
@@ -58,13 +59,16 @@ def neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str
         x.shape[0] < steps,
         given,
         kind,
-        torch.is_grad_enabled(),
+        trains,
         final,
+        emits,
     )
     made = neuron_forward(x, extra, states, numbers, spec, samples, key)
     names = ["y", *(("spike", "potential") if plan.observe else ())]
     names += list(plan.states) if final else []
     found = dict(zip(names, made, strict=False))
+    if emits:
+        found["bits"] = made[-1]
     for seen in ("spike", "potential"):
         if seen in found:
             found[seen] = found[seen].detach()
@@ -92,12 +96,14 @@ def _made(
     extra: Any,
     trains: bool,
     final: bool,
+    emits: bool,
 ) -> str:
     """Return the name of the kernels of a unit."""
     of = UNITS[name]
     keep = ("input" if of.bits is None else "bits") if trains else ""
     chunk = chunk_of(steps, keep, len(of.states), 0 if of.bits is None else of.bits.count)
-    return register(of, Variant(steps, static, given, extra, keep, final, chunk), language)  # type: ignore[arg-type]
+    variant = Variant(steps, static, given, extra, keep, final, chunk, emits=emits)  # type: ignore[arg-type]
+    return register(of, variant, language)
 
 
 def beside(inputs: Mapping[str, Any], plan: Plan) -> tuple[list[Tensor], str, int, int]:

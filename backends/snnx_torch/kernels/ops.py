@@ -26,6 +26,7 @@ from snnx_torch.kernels.launch import _WORDS, block, summed
 WRITERS = {"triton": TritonWriter, "cpp": CWriter}
 LAUNCH = {"triton": launch.launch, "cpp": host.launch}
 SUMMING = {"triton": launch.summing, "cpp": host.summing}
+KEPT = ("bits", "checkpoints", "fired")  # what is no sequence or state of neurons
 EXTRAS = {
     "": (),
     "mask": ("mask",),
@@ -77,7 +78,7 @@ def _arrays(spec: Spec, extra: list[Tensor], states: list[Tensor], numbers: list
 
 
 def _shaped(name: str, array: Tensor, shape: torch.Size) -> Tensor:
-    if name in ("bits", "checkpoints"):
+    if name in KEPT:
         return array
     return array.view(*array.shape[:-1], *shape)
 
@@ -118,8 +119,7 @@ def _(
     found = []
     for name, flat in shapes(known.forward, known.unit, known.variant, layout).items():
         dtype = {"data": x.dtype, "float": torch.float32}.get(kind[name]) or _WORDS[kind[name]]
-        kept = name in ("bits", "checkpoints")
-        found.append(x.new_empty(flat if kept else (*flat[:-1], *shape), dtype=dtype))
+        found.append(x.new_empty(flat if name in KEPT else (*flat[:-1], *shape), dtype=dtype))
     return found
 
 
@@ -195,9 +195,9 @@ def _keep(ctx: Any, inputs: Any, output: Any) -> None:
 
 def _pull(ctx: Any, grads: list[Tensor | None]) -> Any:
     known = _SPECS[ctx.spec]
-    lists, start = [], 0
+    lists, start, saved = [], 0, ctx.saved_tensors  # a checkpoint gives them once
     for length in ctx.lengths:
-        lists.append(list(ctx.saved_tensors[start : start + length]))
+        lists.append(list(saved[start : start + length]))
         start += length
     kept, extra, states, numbers = lists
     by_name = dict(zip(ctx.names, grads, strict=True))

@@ -56,34 +56,43 @@ class Call:
     learned: tuple[str, ...]
     language: str
     finals: int
+    emits: bool
 
 
 class PairKernels(torch.autograd.Function):
-    """apply(call, extra, statistics, *branch arrays, *states, *numbers) -> y, ..., *states."""
+    """apply(call, extra, statistics, bits, *branch arrays, *states, *numbers) -> y, ..., *states.
+
+    `bits` are the arrays of a packed residual. Spikes as bits come last, where they are emitted.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, call: Call, extra: list[Tensor], statistics: Sequence[Tensor], *tensors: Tensor
+        ctx: Any,
+        call: Call,
+        extra: list[Tensor],
+        statistics: Sequence[Tensor],
+        bits: Sequence[Tensor],
+        *tensors: Tensor,
     ) -> Any:
         x, extras, states, numbers = _arguments(call, extra, statistics, tensors)
         made = OPS.neuron_forward(x, extras, states, numbers, call.spec, call.samples, call.key)
         outputs = 1 + 2 * call.fused.plan.observe + call.finals
-        kept, ctx.shape = call.fused.kept(tensors)
-        every = [list(statistics), extra, made[outputs:], kept]
+        fired = [made.pop()] if call.emits else []
+        every = [list(statistics), extra, made[outputs:], [*call.fused.kept(tensors), *bits]]
         ctx.call, ctx.lengths = call, [len(each) for each in every]
         ctx.save_for_backward(*(t for each in every for t in each))
-        if call.fused.plan.observe:
-            ctx.mark_non_differentiable(*made[1:3])
-        return tuple(made[:outputs])
+        ctx.mark_non_differentiable(*(made[1:3] if call.fused.plan.observe else []), *fired)
+        return (*made[:outputs], *fired)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        call, lists, start = ctx.call, [], 0
+        call, saved, lists, start = ctx.call, ctx.saved_tensors, [], 0
         for length in ctx.lengths:
-            lists.append(list(ctx.saved_tensors[start : start + length]))
+            lists.append(list(saved[start : start + length]))
             start += length
         statistics, extra, checkpoints, kept = lists
-        tensors = call.fused.restored(kept, ctx.shape)
+        tensors = call.fused.restored(kept)
+        grads = grads[:-1] if call.emits else grads
         x, extras, states, numbers = _arguments(call, extra, statistics, tensors)
         plan = call.fused.plan
         g_states = list(grads[len(grads) - call.finals :])
@@ -101,7 +110,7 @@ class PairKernels(torch.autograd.Function):
             joint, total = (by_name.pop(f"p.{kind}.{n}") for n in ("factor", "bias"))
             results += [_settled(call, branch, g, joint, total), *_weights(branch, joint, total)]
         g_numbers = [by_name.get(name) for name in plan.numbers]
-        return (None, None, None, *results, *g_states, *g_numbers)
+        return (None, None, None, None, *results, *g_states, *g_numbers)
 
 
 def _arguments(
@@ -157,19 +166,21 @@ def norm_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
     rests = not any(state in inputs for state in plan.states)
     given, final = () if rests else plan.states, attributes.get("hand_over", True)
     trains = torch.is_grad_enabled()
-    spec = _spec(name, language, whole(steps), static, given, kind, trains, final)
+    emits = trains and bool(attributes.get("emits"))
+    spec = _spec(name, language, whole(steps), static, given, kind, trains, final, emits)
     learned = UNITS[name].learned
     measure = norm.moments if language == "triton" else moments
-    how, arrays, statistics, moved = arranged(inputs, attributes, plan, steps, measure)
+    made = arranged(inputs, attributes, plan, steps, measure, language)
+    how, arrays, statistics, bits, moved = made
     finals = len(plan.states) if final else 0
-    call = Call(how, spec, samples, key, len(given), learned, language, finals)
+    call = Call(how, spec, samples, key, len(given), learned, language, finals, emits)
     if torch.is_grad_enabled():
-        found = PairKernels.apply(call, extra, tuple(statistics), *arrays)
+        found = PairKernels.apply(call, extra, tuple(statistics), bits, *arrays)
     else:
         values = _arguments(call, extra, statistics, arrays)
         found = OPS.neuron_forward(*values, spec, samples, key)
     names = ["y", *(("spike", "potential") if plan.observe else ())]
-    names += list(plan.states) if final else []
+    names += [*(plan.states if final else ()), *(("bits",) if emits else ())]
     return {**dict(zip(names, found, strict=True)), **moved}
 
 
@@ -189,8 +200,10 @@ def _made(
     extra: Any,
     trains: bool,
     final: bool,
+    emits: bool,
 ) -> str:
     """Return the name of the kernels of a pair."""
     of, keep = UNITS[name], "input" if trains else ""
     chunk = chunk_of(steps, keep, len(of.states), 0)
-    return register(of, Variant(steps, static, given, extra, keep, final, chunk), language)  # type: ignore[arg-type]
+    variant = Variant(steps, static, given, extra, keep, final, chunk, emits=emits)  # type: ignore[arg-type]
+    return register(of, variant, language)
