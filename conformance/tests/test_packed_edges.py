@@ -173,9 +173,26 @@ def test_chunks_of_time_and_recomputed_ranges_have_bits_too(kernels: str, more: 
     results = []
     for lean in (False, True):
         made = session(model, lean, kernels, **more)
-        for step in range(2):
-            report = made.read(made.step([batch()], {"step": step}))
-        results.append((report["loss"], made.export().parameters))
+        losses = [made.read(made.step([batch()], {"step": i}))["loss"] for i in range(2)]
+        results.append((losses, made.export().parameters))
     assert results[0][0] == results[1][0]
     for path, value in results[0][1].items():
         np.testing.assert_array_equal(results[1][1][path], value, err_msg=path)
+
+
+@CPP
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels", ["generic", "cpp"])
+@pytest.mark.filterwarnings(  # torch's own, while it traces an autograd.Function
+    "ignore:.*should not be instantiated:DeprecationWarning"
+)
+def test_a_step_with_bits_is_one_graph(kernels: str) -> None:
+    results = []
+    for how in (False, "aot_eager"):
+        made = session(net_of(SCALED), True, kernels, compile=how)
+        losses = [made.read(made.step([batch()], {"step": i}))["loss"] for i in range(2)]
+        results.append((losses, made.export().parameters))
+    torch._dynamo.reset()
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
+    for path, value in results[0][1].items():
+        np.testing.assert_allclose(results[1][1][path], value, atol=1e-5, err_msg=path)

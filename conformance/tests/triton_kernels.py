@@ -18,6 +18,7 @@ from snnx.ops import OPS
 from snnx.ops._cases import generator
 from snnx.ops._neuron_cases import random_sample
 from snnx.ops._op import Sample
+from snnx_torch.bits import pack, unpack
 from snnx_torch.draws import Drawn
 from snnx_torch.kernels import neuron
 from snnx_torch.kernels.launch import launch
@@ -25,6 +26,7 @@ from snnx_torch.kernels.neuron import known
 from snnx_torch.scan import planned
 from tests.own_neurons import OWN
 from tests.test_emit_cpp import EPS, outcome, samples
+from tests.test_packed_bits import SHAPES, drawn
 
 TRITON = {"implementation": "triton"}
 
@@ -172,3 +174,38 @@ def initial(program: Any) -> dict[str, np.ndarray]:
     from snnx.building import initial_parameters
 
     return initial_parameters(program, 0)
+
+
+@pytest.mark.parametrize("share", ["unit", "layer", "channel"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_packing_is_that_of_array_operations(shape, share):
+    x, scale = drawn(shape, share)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        values = torch.as_tensor(x).to(dtype)
+        words = pack(values, "triton")
+        assert torch.equal(words, pack(values))
+        held = None if scale is None else torch.as_tensor(scale)
+        assert torch.equal(unpack(words, held, shape, dtype, "triton"), values)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 40])
+@pytest.mark.parametrize("features", [7, 8, 32, 129])
+def test_a_neuron_writes_the_bits_of_its_spikes(steps, features):
+    x = torch.randn(steps, 3, features, generator=torch.Generator().manual_seed(1)) + 0.5
+    for of in (LIF(), LIF(detach_reset=True), LIF(emit=0.5)):
+        given = {"x": x.clone().requires_grad_()}
+        found = neuron(given, {"neuron": of, "emits": True, **TRITON})
+        assert torch.equal(found["bits"], pack(found["y"].detach()))
+        assert found["y"].any()
+        with torch.no_grad():
+            assert "bits" not in neuron(given, {"neuron": of, "emits": True, **TRITON})
+
+
+def test_a_net_trains_on_emitted_bits_as_without():
+    from tests.test_packed_edges import batch, net_of, session
+
+    model = net_of(LIF(threshold=0.2), norm=False)
+    results = [session(model, lean, "triton").grads(batch(2), {}) for lean in (False, True)]
+    assert results[0][0] == results[1][0]
+    for path, g in results[0][1].items():
+        np.testing.assert_array_equal(results[1][1][path], g, err_msg=path)

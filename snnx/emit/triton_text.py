@@ -2,7 +2,7 @@
 
 The text needs, as globals, `triton`, `tl`, the functions of `FUNCTIONS` under these names, and
 snn_count, which returns its argument as the bound of a loop (COUNT, where Triton compiles).
-Division and square root are those of IEEE 754.
+Division and square root are those of IEEE 754. An array of votes is given as bytes.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ class TritonWriter(Writer):
         self.row("zero = tl.full((BLOCK,), 0.0, tl.float32)")
         self.row("stride = tl.full((), total, tl.int64)")
         if self.votes:
-            self.row("lane_of = (tl.arange(0, BLOCK) % 32).to(tl.uint32)")
-            self.row("word_of = tl.program_id(0) * (BLOCK // 32) + tl.arange(0, BLOCK // 32)")
-            self.row("row = (stride + 31) // 32")
+            self.row("place_of = tl.arange(0, BLOCK) % 8")
+            self.row("byte_of = tl.program_id(0) * (BLOCK // 8) + tl.arange(0, BLOCK // 8)")
+            self.row("row = (stride + 31) // 32 * 4")
 
     def rows_of_lane(self) -> None:
         self.row("for turn in range(0, snn_count(turns)):")
@@ -144,10 +144,10 @@ class TritonWriter(Writer):
         return f"((({word} >> {place}) & 1) != 0)"
 
     def vote(self, array: str, time: str, condition: str) -> None:
-        self.row(f"ballot = tl.where(m & {condition}, 1, 0).to(tl.uint32) << lane_of")
-        self.row("ballot = tl.sum(tl.reshape(ballot, (BLOCK // 32, 32)), axis=1)")
-        place = f"{array} + ({time} * row + word_of)"
-        self.row(f"tl.store({place}, ballot.to(tl.int32, bitcast=True), mask=word_of < row)")
+        # a byte is one thread's where the data have 16 bits: nothing goes from thread to thread
+        self.row(f"ballot = tl.where(m & {condition}, 1, 0) << place_of")
+        self.row("ballot = tl.sum(tl.reshape(ballot, (BLOCK // 8, 8)), axis=1).to(tl.uint8)")
+        self.row(f"tl.store({array} + ({time} * row + byte_of), ballot, mask=byte_of < row)")
 
     def begin_draw(self) -> None:
         self.row("sample = (e // features) % samples")

@@ -77,8 +77,9 @@ class PairKernels(torch.autograd.Function):
         x, extras, states, numbers = _arguments(call, extra, statistics, tensors)
         made = OPS.neuron_forward(x, extras, states, numbers, call.spec, call.samples, call.key)
         outputs = 1 + 2 * call.fused.plan.observe + call.finals
-        fired = [made.pop()] if call.emits else []
-        every = [list(statistics), extra, made[outputs:], [*call.fused.kept(tensors), *bits]]
+        last = len(made) - call.emits
+        checkpoints, fired = made[outputs:last], made[last:]
+        every = [list(statistics), extra, checkpoints, [*call.fused.kept(tensors), *bits]]
         ctx.call, ctx.lengths = call, [len(each) for each in every]
         ctx.save_for_backward(*(t for each in every for t in each))
         ctx.mark_non_differentiable(*(made[1:3] if call.fused.plan.observe else []), *fired)
