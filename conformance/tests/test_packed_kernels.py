@@ -36,7 +36,7 @@ def emitting(of: Unit, steps: int, writer: Any, emits: bool = True) -> Source:
 
 
 def sources(language: str, writer: Any) -> dict[str, Source]:
-    found = {f"unpack-{share}": unpacking(language, share) for share in SHARES}  # type: ignore[arg-type]
+    found = {f"unpack-{share}": unpacking(language, share, 5) for share in SHARES}  # type: ignore[arg-type]
     found |= {f"pack-{steps}": packing(language, steps) for steps in (1, 6)}  # type: ignore[arg-type]
     for name, of in UNITS.items():
         found |= {f"{name}-{steps}": emitting(of, steps, writer) for steps in (4, 70)}
@@ -82,7 +82,7 @@ def test_packing_compiles_to_whole_loads_and_stores(name: str, data: str, tmp_pa
     from tests.test_compiled_pairs import made, types_of, used
 
     kind, _, share = name.partition("-")
-    source = packing("triton", 0) if kind == "pack" else unpacking("triton", share)  # type: ignore[arg-type]
+    source = packing("triton", 0) if kind == "pack" else unpacking("triton", share, 0)  # type: ignore[arg-type]
     words = 4 * 16 // (4 if data == "fp32" else 2)
     types = types_of(source, data)
     types |= dict.fromkeys(("words",), "*i32")

@@ -50,11 +50,10 @@ _C_PACK = """\
 """
 _C_UNPACK = """\
     const uint total = sizes[0];
-    const uint steps = sizes[1];
     SNN_GUARD(SNN_GID < total);
     const size_t e = SNN_GID, stride = total, row = (stride + 31) / 32;
     SCALED
-    for (uint t = 0; t < steps; ++t) {
+    for (uint t = 0; t < STEPSu; ++t) {
         const uint on = (words[t * row + e / 32] >> (e % 32)) & 1u;
         y[t * stride + e] = (DATA)SNN_MUL((float)on, held);
     }
@@ -62,7 +61,7 @@ _C_UNPACK = """\
 _C_SCALES = {
     "unit": "const float held = 1.0f;",
     "layer": "const float held = (float)scale[0];",
-    "channel": "const float held = (float)scale[e % sizes[2]];",
+    "channel": "const float held = (float)scale[e % sizes[1]];",
 }
 
 
@@ -77,18 +76,17 @@ def packing(language: Language, steps: int) -> Source:
 
 
 @cache
-def unpacking(language: Language, share: Scaled) -> Source:
-    """Return the kernel words, scale (where it is not 1) -> y."""
+def unpacking(language: Language, share: Scaled, steps: int) -> Source:
+    """Return the kernel words, scale (where it is not 1) -> y; see `packing`."""
     scale = () if share == "unit" else (Argument("scale", "data", "in"),)
     arguments = (Argument("words", "vote", "in"), *scale, Argument("y", "data", "out"))
     arguments = (*arguments, Argument("total", "uint", "size"))
-    if language == "c":
-        arguments = (*arguments, Argument("steps", "uint", "size"))
     if share == "channel":
         arguments = (*arguments, Argument("period", "uint", "size"))
     if language == "triton":
         return _triton("unpack", arguments, _TRITON_UNPACK.replace("SCALED", _TRITON_SCALES[share]))
-    return named_source("unpack", _C_UNPACK.replace("SCALED", _C_SCALES[share]), arguments)
+    text = _C_UNPACK.replace("STEPS", str(steps)).replace("SCALED", _C_SCALES[share])
+    return named_source("unpack", text, arguments)
 
 
 def _triton(name: str, arguments: tuple[Argument, ...], body: str) -> Source:

@@ -7,6 +7,7 @@ import math
 import mlx.core as mx
 
 from snnx.emit import packing, unpacking
+from snnx.emit.bits import Scaled
 from snnx.emit.layout import words
 from snnx_mlx.kernels import launch
 
@@ -24,12 +25,12 @@ def unpack(
     bits: mx.array, shape: tuple[int, ...], scale: mx.array | None, dtype: mx.Dtype
 ) -> mx.array:
     """Return the sequence of a shape [T, *S], 0 or the scale: one number, one per channel, or 1."""
-    total, share = math.prod(shape[1:]), "unit"
-    sizes, arrays = [total, shape[0]], [bits.reshape(-1)]
+    total = math.prod(shape[1:])
+    share: Scaled = "unit" if scale is None else "channel" if scale.ndim else "layer"
+    sizes, arrays = [total], [bits.reshape(-1)]
     if scale is not None:
-        share = "channel" if scale.ndim else "layer"
         sizes += [shape[-1]] if scale.ndim else []
         arrays.append(scale.astype(dtype).reshape(-1))
     arrays.append(mx.array(sizes, mx.uint32))
-    source = unpacking("c", share)  # type: ignore[arg-type]
+    source = unpacking("c", share, shape[0])
     return launch.execute(source, arrays, dtype, total, [(shape, dtype)])[0]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from snnx.emit import Source, packing, unpacking
+from snnx.emit.bits import Language, Scaled
 from snnx.emit.layout import words
 from snnx_torch.kernels import host
 from snnx_torch.kernels.launch import BYTES, WARPS
@@ -24,8 +25,7 @@ def _launch(
 ) -> None:
     """Run a kernel on contiguous arrays; `data` is the sequence of values among them."""
     steps, row = data.shape[0], words(total)
-    period = data.shape[-1] if data.dim() > 1 else 1
-    known = {"total": total, "steps": steps, "period": period}
+    known = {"total": total, "period": data.shape[-1] if data.dim() > 1 else 1}
     if language == "cpp":
         numbers = {name: known[name] for name in source.names("size")}
         host.call(source, data.dtype, 32, arrays, numbers, total)
@@ -39,8 +39,9 @@ def _launch(
         run[(steps * blocks,)](*ordered, WORDS=block, num_warps=WARPS, enable_fp_fusion=False)
 
 
-def _text(language: str) -> str:
-    return "c" if language == "cpp" else "triton"
+def _fixed(language: str, steps: int) -> tuple[Language, int]:
+    """Return the language of a text and the steps that it fixes."""
+    return ("c", steps) if language == "cpp" else ("triton", 0)
 
 
 @torch.library.custom_op("snnx::pack", mutates_args=())
@@ -48,7 +49,7 @@ def pack(x: Tensor, language: str) -> Tensor:
     """Return the words of a sequence."""
     x, total = x.contiguous(), math.prod(x.shape[1:])
     found = torch.empty((x.shape[0], words(total)), dtype=torch.int32, device=x.device)
-    source = packing(_text(language), x.shape[0] if language == "cpp" else 0)  # type: ignore[arg-type]
+    source = packing(*_fixed(language, x.shape[0]))
     _launch(source, language, {"x": x, "words": found}, x, total)
     return found
 
@@ -64,11 +65,12 @@ def unpack(
 ) -> Tensor:
     """Return the values of a shape."""
     found = torch.empty(shape, dtype=dtype, device=bits.device)
-    share = "unit" if scale is None else "channel" if scale.dim() else "layer"
+    share: Scaled = "unit" if scale is None else "channel" if scale.dim() else "layer"
     arrays = {"words": bits.contiguous(), "y": found}
     if scale is not None:
         arrays["scale"] = scale.to(dtype).contiguous()
-    source = unpacking(_text(language), share)  # type: ignore[arg-type]
+    text, steps = _fixed(language, found.shape[0])
+    source = unpacking(text, share, steps)
     _launch(source, language, arrays, found, math.prod(shape[1:]))
     return found
 
