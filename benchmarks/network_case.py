@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-ALGORITHMS = 4  # that cuDNN may try for a convolution under --search
+ALGORITHMS = 4  # that cuDNN may try for a convolution: as many as a session lets it try
 WAYS = {  # by the first word of how: in which file, and which function
     "ours": ("network_ours", "ours"),
     "run": ("network_ours", "run"),
@@ -30,7 +30,7 @@ def main() -> None:
     """Measure one case."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("case")
-    parser.add_argument("--search", action="store_true")
+    parser.add_argument("--no-search", action="store_false", dest="search")
     chosen = parser.parse_args()
     case = json.loads(chosen.case)
     words = case["how"].split()

@@ -1,6 +1,6 @@
 """A training step of whole networks: ours in each form, plain nets and peers beside them, MLX.
 
-python benchmarks/networks.py --out networks.json --search      # on a machine with CUDA
+python benchmarks/networks.py --out networks.json               # on a machine with CUDA
 python benchmarks/networks.py --out networks.json --cpu         # every row, tiny: the script
 python benchmarks/networks.py --out n.json --rows resnet18 nccl # some rows
 
@@ -9,7 +9,8 @@ cold. Every net, ours and theirs, is timed only where a narrow net of the same f
 float64 reference (`network_check`), and where its mean rate is 0.10 to 0.25. `device_ms` is between
 CUDA events around one step (a replay where the step is recorded), `step_ms` the host's clock over
 steps of which only the last is read, `peak_mib` what a step allocates over weights, moments and
-inputs. cuDNN chooses by its heuristics, unless --search.
+inputs. cuDNN tries four algorithms for each convolution, for every contender, as a session on CUDA
+has it do by itself; with --no-search it chooses by its heuristics.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def shown(row: Case) -> str:
 def main() -> int:
     """Measure, print, write JSON after every row; the exit code is how many rows failed."""
     parser = options(__doc__, 570.0)
-    parser.add_argument("--search", action="store_true", help="let cuDNN try its algorithms")
+    parser.add_argument("--no-search", action="store_true", help="cuDNN chooses without trying")
     chosen = parser.parse_args()
     script = str(Path(__file__).with_name("network_case.py"))
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +105,7 @@ def main() -> int:
             if row["how"] == "mlx":
                 more["MLX_ENABLE_TF32"] = "0"
             command = [sys.executable, script, json.dumps(row)]
-            command += ["--search"] if chosen.search else []
+            command += ["--no-search"] if chosen.no_search else []
             return measured(command, environment(chosen.cpu, **more), seconds)
 
         times = "of tiny nets: they say nothing" if chosen.cpu else "see the docstring"

@@ -62,14 +62,32 @@ def _alone(step: Any) -> Any:
 CPU_SAYS = ("can't allocate memory", "could not create a primitive", "could not create a memory")
 
 
+TRIED = 4  # algorithms of a convolution: all of them cost a first step many seconds more
+
+
+def searches(device: torch.device, deterministic: bool) -> bool:
+    """Return whether the training steps of a session let cuDNN try algorithms (`algorithms`)."""
+    return device.type == "cuda" and not deterministic
+
+
 @contextmanager
-def algorithms(deterministic: bool) -> Iterator[None]:
+def algorithms(deterministic: bool, search: bool = False) -> Iterator[None]:
     """Use deterministic algorithms inside, where asked for.
+
+    `search`: cuDNN tries `TRIED` algorithms for a convolution when it first meets its shapes, and
+    keeps the quickest of the moment; where a user has it search already, it is their setting.
+    Deterministic, it never does.
 
     Raises: MemoryError, which every backend's user can catch, for torch's own errors of that kind.
     """
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(deterministic or before)
+    cudnn: Any = torch.backends.cudnn
+    searched = cudnn.benchmark, cudnn.benchmark_limit
+    if deterministic:
+        cudnn.benchmark = False
+    elif search and not cudnn.benchmark:
+        cudnn.benchmark, cudnn.benchmark_limit = True, TRIED
     try:
         yield
     except RuntimeError as error:
@@ -80,3 +98,4 @@ def algorithms(deterministic: bool) -> Iterator[None]:
         raise
     finally:
         torch.use_deterministic_algorithms(before)
+        cudnn.benchmark, cudnn.benchmark_limit = searched

@@ -36,7 +36,7 @@ from snnx_torch.arrays import (
     to_numpy,
 )
 from snnx_torch.capture import Capture, chosen
-from snnx_torch.compiling import algorithms, hindrance
+from snnx_torch.compiling import algorithms, hindrance, searches
 from snnx_torch.dials import pack, unpack, words_of
 from snnx_torch.figures import Pending, figures
 from snnx_torch.net import Net
@@ -85,6 +85,7 @@ class TorchSession:
             *(net.program, objective, optim, self.names, net.dtype, self.ranks, sync_norm), chunk
         )
         self.deterministic = deterministic
+        self.searches = searches(net.device, deterministic)
         if capture is None:
             capture, self.why = chosen(net, graph, deterministic, group)
         else:
@@ -130,7 +131,7 @@ class TorchSession:
         form = (mode or self.train, tuple(total for _, total in moved), shares)
         words = words_of(check_dials(self.known, dials), self.names, net.device)
         wish = torch.full((), float(vote), dtype=net.dtype, device=net.device)
-        with algorithms(self.deterministic):
+        with algorithms(self.deterministic, self.searches):
             given = Inputs([part for part, _ in moved], words, imposed, wish)
             report, losses = self.taker(form, given)
         samples = sum(

@@ -1,5 +1,6 @@
 """What a resumed run says of its move: which numbers stay exact, and which do not."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,3 +80,20 @@ def test_weights_moved_between_precisions_are_the_stored_ones() -> None:
         assert value.dtype == np.float64
         assert np.array_equal(found.parameters[path], value.astype(np.float32))
     assert found.count == stored.count == 4
+
+
+@pytest.mark.parametrize(
+    ("device", "deterministic", "said"),
+    [(None, False, moving.LOOSE), (None, True, moving.REPEATS), ("cpu", False, moving.REPEATS)],
+)
+def test_a_device_that_sums_in_any_order_is_said(
+    device: str | None, deterministic: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = loop.start(plan(epochs=1, device="cpu"), data())
+    changed = replace(training.plan, device=device, deterministic=deterministic)
+    monkeypatch.setattr(training, "plan", changed)
+    where = {"torch": "2.13", "device": "NVIDIA H100", "cuda": "13.0"}
+    monkeypatch.setattr(type(training.backend), "describe", lambda self: where)
+    (line,) = moving.statement(training.checkpoint(), training)
+    assert line.endswith(said)
+    assert "as if it had not stopped" in line

@@ -25,6 +25,11 @@ CHANGES = {
     "versions": "other versions may round otherwise",
     "machine": "another machine may round otherwise",
 }
+REPEATS = ", and so is every step from here on"
+LOOSE = (
+    "; from here on a sum may be taken in another order than without the stop, since CUDA chooses "
+    "algorithms by trial and deterministic = false"
+)
 KEPT_IN = "float32"
 WIDE = "fp64"
 
@@ -61,6 +66,13 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def onwards(training: Training) -> str:
+    """Return what holds of the steps after a stop in one place: bits, or the order of sums not."""
+    here = place(training)
+    free = here["device"] != "cpu" and "cuda" in here["versions"]
+    return LOOSE if free and not training.plan.deterministic else REPEATS
+
+
 def statement(before: Checkpoint, training: Training) -> list[str]:
     """Return what a resumed run prints: where it goes on, what is exact and what is not."""
     old: Mapping[str, Any] = before.config.get("place", {})
@@ -72,7 +84,7 @@ def statement(before: Checkpoint, training: Training) -> list[str]:
     if not old:
         return [f"{head}: {EXACT}; the checkpoint does not say where it was written"]
     if not found:
-        return [f"{head}: as if it had not stopped; {EXACT}, and so is every step from here on"]
+        return [f"{head}: as if it had not stopped; {EXACT}{onwards(training)}"]
     return [f"{head}: {EXACT}; what is not:", *(f"  {line}" for line in found)]
 
 
