@@ -29,8 +29,8 @@ Attributes = Mapping[str, Any]
 class Branch:
     """What a branch fixes: its input's name, the names' prefix, its norm (mode None: none).
 
-    `packed`: a plain residual of spikes is kept as bits. Statistics of a `share` are those of the
-    whole batch.
+    `packed` tells how a plain residual of spikes is scaled that is kept as bits; "": it is not.
+    Statistics of a `share` are those of the whole batch.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Branch:
     eps: float = 1e-5
     scale: float = 1.0
     copies: int = 1
-    packed: bool = False
+    packed: str = ""
     share: Share | None = None
 
 
@@ -65,7 +65,6 @@ class FusedScan(Scan):
     branches: tuple[Branch, ...] = ()
     fire = "spike"
     emits = by_kernel = False  # whether spikes are written as bits, and can be
-    unpack = staticmethod(unpack)
     place: tuple[int, int] = (0, 0)  # samples and key of the draws that a kernel makes itself
 
     @classmethod
@@ -141,7 +140,7 @@ class FusedScan(Scan):
             if branch.packed:
                 x, scale = given[branch.name], given.get(f"{branch.name}_scale")
                 words = given[f"{branch.name}_bits"]
-                found[branch.name] = self.unpack(words, x.shape, scale, x.dtype)
+                found[branch.name] = unpack(words, x.shape, scale, x.dtype)
         return found
 
     def _at(self, given: Arrays, t: int) -> mx.array:
@@ -204,7 +203,9 @@ def _fused(
 def _branch(prefix: str, inputs: Arrays, attributes: Attributes, steps: int) -> Branch:
     name = "residual" if prefix else "x"
     if f"{prefix}weight" not in inputs:
-        return Branch(name, prefix, packed=f"{name}_bits" in inputs)
+        scale = inputs.get(f"{name}_scale")
+        packed = "unit" if scale is None else "channel" if scale.ndim else "layer"
+        return Branch(name, prefix, packed=packed if f"{name}_bits" in inputs else "")
     own = norm_attributes(attributes, prefix, inputs[name].shape[0], steps)
     mode, copies = own["mode"], own.get("copies", 1)
     if mode not in ("batch", "frozen_batch", "running"):

@@ -39,7 +39,7 @@ def _table(dtype: torch.dtype, device: torch.device) -> Tensor:
 _kept_table = cache(_table)  # made before a step is recorded, and never given back
 
 
-def ready(dtype: torch.dtype, device: torch.device, language: str) -> None:
+def ready(dtype: torch.dtype, device: torch.device, language: str = "") -> None:
     """Make what `unpack` reads: in the backward a second stream would make it."""
     if not language and not torch.compiler.is_compiling():
         _kept_table(dtype, device)

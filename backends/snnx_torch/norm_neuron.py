@@ -38,8 +38,8 @@ class Fused:
     """What one call fixes: the neuron's plan, T, the norm of each branch.
 
     `packed`: how many arrays stand for a plain residual of spikes that is kept as bits, these and
-    perhaps a scale; 0: it is kept as it is. They come last among the arrays, and `language` is that
-    of what unpacks them. `rests`: the neuron begins at rest, and its states are no arguments.
+    perhaps a scale; 0: it is kept as it is. `rests`: the neuron begins at rest, and its states are
+    no arguments.
     """
 
     plan: Plan
@@ -47,7 +47,6 @@ class Fused:
     norms: tuple[Norm | None, ...]
     packed: int
     rests: bool
-    language: str = ""
 
     def split(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Return (arrays of the branches, states, numbers)."""
@@ -59,22 +58,34 @@ class Fused:
         second = first + len(self.plan.states)
         return list(tensors[:first]), list(tensors[first:second]), list(tensors[second:])
 
+    @property
+    def place(self) -> int:
+        """Where a residual without a norm stands among the tensors."""
+        return sum(1 if norm is None else 3 for norm in self.norms) - 1
+
     def kept(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Return what is kept of the tensors: all but a residual that is kept as bits."""
         if not self.packed:
             return list(tensors)
-        place = sum(1 if norm is None else 3 for norm in self.norms) - 1
-        ready(tensors[place].dtype, tensors[place].device, self.language)
-        return [*tensors[:place], *tensors[place + 1 :]]
+        return [*tensors[: self.place], *tensors[self.place + 1 :]]
+
+    def parted(self, kept: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the tensors, and the arrays of `packed`, which come last in what was kept.
+
+        x, the first of them, stands where a residual was that is kept as bits.
+        """
+        if not self.packed:
+            return list(kept), []
+        others, bits = list(kept[: -self.packed]), list(kept[-self.packed :])
+        return [*others[: self.place], kept[0], *others[self.place :]], bits
 
     def restored(self, kept: Sequence[Tensor]) -> list[Tensor]:
-        """Return the tensors again, from what was kept and the arrays of `packed`; x is first."""
-        if not self.packed:
-            return list(kept)
-        others, (bits, *scale) = kept[: -self.packed], kept[-self.packed :]
-        place = sum(1 if norm is None else 3 for norm in self.norms) - 1
-        again = (scale[0] if scale else None, kept[0].shape, kept[0].dtype, self.language)
-        return [*others[:place], unpack(bits, *again), *others[place:]]
+        """Return the tensors again."""
+        tensors, bits = self.parted(kept)
+        if bits:
+            scale = bits[1] if len(bits) > 1 else None
+            tensors[self.place] = unpack(bits[0], scale, kept[0].shape, kept[0].dtype)
+        return tensors
 
 
 class NormNeuron(torch.autograd.Function):
@@ -90,6 +101,7 @@ class NormNeuron(torch.autograd.Function):
         outputs = _forward(fused, extra, statistics, tensors)
         ctx.fused, ctx.counts = fused, (len(statistics), extra is not None)
         kept = fused.kept(tensors)
+        ready(tensors[0].dtype, tensors[0].device)
         ctx.save_for_backward(*statistics, *(() if extra is None else (extra,)), *kept, *bits)
         if fused.plan.observe:
             ctx.mark_non_differentiable(*outputs[1:3])
@@ -141,7 +153,6 @@ def arranged(
     plan: Plan,
     steps: int,
     measure: Measure = moments,
-    language: str = "",
 ) -> Arranged:
     """Return what is fixed, the arrays with gradients, statistics, bits, and running statistics."""
     norms: list[Norm | None] = []
@@ -167,7 +178,7 @@ def arranged(
     states, numbers = prepared(plan, inputs, inputs["x"])
     rests = not any(name in inputs for name in plan.states)
     bits = tuple(v for v in bits_of(inputs, "residual") if v is not None)
-    fused = Fused(plan, steps, tuple(norms), len(bits), rests, language)
+    fused = Fused(plan, steps, tuple(norms), len(bits), rests)
     return fused, (*arrays, *(() if rests else states), *numbers), statistics, bits, moved
 
 

@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 
 from snnx import LIF
-from snnx.emit import Source, Unit, Variant, chunk_of, forward, packing, pair, unit, unpacking
+from snnx.emit import (
+    Source,
+    Unit,
+    Variant,
+    backward,
+    chunk_of,
+    forward,
+    packing,
+    pair,
+    unit,
+    unpacking,
+)
 from snnx.emit.c_header import header
 from snnx.emit.c_text import CWriter
 from snnx.emit.triton_text import TritonWriter
@@ -35,11 +46,21 @@ def emitting(of: Unit, steps: int, writer: Any, emits: bool = True) -> Source:
     return forward(of, Variant(steps, keep="input", final=False, chunk=chunk, emits=emits), writer)
 
 
+def reading(steps: int, share: Any, writer: Any) -> tuple[Source, Source]:
+    """Return the kernels of a pair that reads its residual from bits."""
+    of, chunk = UNITS["pair"], chunk_of(steps, "input", 1, 0)
+    variant = Variant(steps, keep="input", final=False, chunk=chunk, emits=True, packed=share)
+    return forward(of, variant, writer), backward(of, variant, writer)
+
+
 def sources(language: str, writer: Any) -> dict[str, Source]:
     found = {f"unpack-{share}": unpacking(language, share, 5) for share in SHARES}  # type: ignore[arg-type]
     found |= {f"pack-{steps}": packing(language, steps) for steps in (1, 6)}  # type: ignore[arg-type]
     for name, of in UNITS.items():
         found |= {f"{name}-{steps}": emitting(of, steps, writer) for steps in (4, 70)}
+    for share in SHARES:
+        both = reading(5, share, writer)
+        found |= {f"reads-{share}-{n}": s for n, s in zip(("fore", "back"), both, strict=True)}
     return found
 
 
@@ -120,3 +141,25 @@ def test_a_forward_that_emits_costs_few_registers(name: str, data: str, tmp_path
         if data == "bf16":  # eight neurons of a thread are a byte: nothing is exchanged
             assert kernel.metadata.shared == 0
     assert counts[1] <= counts[0] + 16
+
+
+@TRITON
+@pytest.mark.parametrize("data", ["fp32", "bf16"])
+@pytest.mark.parametrize("share", SHARES)
+def test_pairs_that_read_bits_keep_registers_to_hide_loads(
+    share: str, data: str, tmp_path: Path
+) -> None:
+    from snnx_torch.kernels.launch import block
+    from tests.test_compiled_pairs import made, types_of, used
+
+    variants = (Variant(4, keep=""), Variant(4, keep="input", chunk=4))
+    for source, variant in zip(reading(4, share, TritonWriter), variants, strict=True):
+        size = block(UNITS["pair"], variant, 4 if data == "fp32" else 2)
+        types = types_of(source, data)
+        types |= {n: "*u8" for n in types if n in ("fired", "residual_bits")}
+        kernel = made(source, types, {"BLOCK": size}, 4)
+        registers, spilled = used(kernel, tmp_path)
+        assert spilled == 0
+        assert registers <= 128
+        assert not re.search(r"\bfma\.", kernel.asm["ptx"])
+        assert re.search(r"ld\.global\.v[24]", kernel.asm["ptx"])

@@ -25,6 +25,7 @@ from snnx_torch.kernels.launch import launch
 from snnx_torch.kernels.neuron import known
 from snnx_torch.scan import planned
 from tests.own_neurons import OWN
+from tests.residuals import outcomes
 from tests.test_emit_cpp import EPS, outcome, samples
 from tests.test_packed_bits import SHAPES, drawn
 
@@ -209,3 +210,13 @@ def test_a_net_trains_on_emitted_bits_as_without():
     assert results[0][0] == results[1][0]
     for path, g in results[0][1].items():
         np.testing.assert_array_equal(results[1][1][path], g, err_msg=path)
+
+
+@pytest.mark.parametrize("share", ["unit", "layer", "channel"])
+@pytest.mark.parametrize(("features", "steps"), [(7, 1), (16, 4), (33, 5)])
+def test_a_residual_read_from_bits_is_the_dense_one(share, features, steps):
+    for dtype in (torch.float32, torch.bfloat16):
+        dense, packed = outcomes(share, "triton", features, steps, dtype)
+        assert dense["y"].any()
+        for name, value in dense.items():
+            assert torch.equal(packed[name], value), name

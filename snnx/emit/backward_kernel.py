@@ -17,8 +17,7 @@ def backward(
     recomputes = variant.keep == "input"
     if recomputes:
         w.argument("x", "data")
-        if unit.residual:
-            w.argument("residual", "data")
+        frame.residual_arguments()
         frame.extra_arguments()
         if variant.parts > 1:
             w.argument("checkpoints", "float")

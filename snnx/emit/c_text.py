@@ -85,7 +85,7 @@ class CWriter(Writer):
             if name != "turns":  # the loop over rows ends by itself
                 self.row(f"const uint {name} = sizes[{i}];")
         self.row("const size_t stride = total;")
-        if self.votes:
+        if self.has_votes:
             self.row("const size_t row = (stride + 31) / 32;")
 
     def rows_of_lane(self) -> None:
@@ -137,6 +137,9 @@ class CWriter(Writer):
 
     def vote(self, array: str, time: str, condition: str) -> None:
         self.row(f"SNN_VOTE({array}, {time}, {condition});")
+
+    def voted(self, array: str, time: str) -> str:
+        return f"(float)(({array}[{time} * row + e / 32] >> (e % 32)) & 1u)"
 
     def begin_draw(self) -> None:
         self.row("const uint place = index[(e / features) % samples];")

@@ -13,8 +13,7 @@ def forward(unit: Unit, variant: Variant, make: type[Writer], drive: Drive | Non
     w = make()
     frame = Frame(w, unit, variant, drive or Drive())
     w.argument("x", "data")
-    if unit.residual:
-        w.argument("residual", "data")
+    frame.residual_arguments()
     frame.extra_arguments()
     for name in variant.given:
         w.argument(f"{frame.states[name]}_in", "float")

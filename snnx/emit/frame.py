@@ -72,6 +72,20 @@ class Frame:
             for name in ("features", "samples", "key"):
                 w.argument(name, "uint", "size")
 
+    def residual_arguments(self) -> None:
+        """Declare the second sequence, or its bits and what scales them."""
+        w, packed = self.w, self.variant.packed
+        if not self.unit.residual:
+            return
+        if not packed:
+            w.argument("residual", "data")
+            return
+        w.argument("residual_bits", "vote")
+        if packed != "unit":
+            w.argument("residual_scale", "data")
+        if packed == "channel":
+            w.argument("residual_period", "uint", "size")
+
     def number_arguments(self) -> None:
         """Declare the numbers, and the periods of those that are not one for the layer."""
         for number in self.unit.numbers:
@@ -90,6 +104,10 @@ class Frame:
             else:
                 w.let(name, w.load_shared(f"{name}_at", f"column % {name}_period"))
                 w.mark(name)
+        if w.has("residual_scale"):
+            shared = w.load_shared("residual_scale", "column % residual_period")
+            channel = self.variant.packed == "channel"
+            w.let("r_scale", shared if channel else w.load_one("residual_scale"))
 
     def time(self, chunk: str, k: int) -> str:
         """Return the step's number as an expression."""
@@ -125,7 +143,7 @@ class Frame:
         w.mark(x)
         names["x"] = self.drive.input(w, x, time, tag)
         if self.unit.residual:
-            w.let(f"r{tag}", w.load("residual", self.at(time)))
+            w.let(f"r{tag}", self._residual(time))
             w.mark(f"r{tag}")
             names["residual"] = f"r{tag}"
         if self.variant.extra == "mask":
@@ -139,6 +157,15 @@ class Frame:
             names["spike"] = f"i{tag}"
         w.mark(f"m{tag}", f"i{tag}", names["x"])
         return names
+
+    def _residual(self, time: str) -> str:
+        """Return the second sequence's value at a time."""
+        if not self.variant.packed:
+            return self.w.load("residual", self.at(time))
+        fired = self.w.voted("residual_bits", time)
+        if self.variant.packed == "unit":
+            return fired
+        return self.w.operations["mul"].format(fired, "r_scale")
 
     def over_chunks(self, backwards: bool) -> list[tuple[str, int, str]]:
         """Return (chunk, steps, tag) of the parts; a chunk "c" stands for a loop over all whole."""

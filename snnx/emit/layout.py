@@ -115,6 +115,7 @@ def sizes(
         "turns": layout.turns,
         "coded": layout.coding(widest(unit)).lane,
         "features": layout.features,
+        "residual_period": layout.channels,
         "samples": samples,
         "key": key,
     }

@@ -85,10 +85,11 @@ class TritonWriter(Writer):
     def _common(self) -> None:
         self.row("zero = tl.full((BLOCK,), 0.0, tl.float32)")
         self.row("stride = tl.full((), total, tl.int64)")
+        if self.has_votes:
+            self.row("row = (stride + 31) // 32 * 4")
         if self.votes:
             self.row("place_of = tl.arange(0, BLOCK) % 8")
             self.row("byte_of = tl.program_id(0) * (BLOCK // 8) + tl.arange(0, BLOCK // 8)")
-            self.row("row = (stride + 31) // 32 * 4")
 
     def rows_of_lane(self) -> None:
         self.row("for turn in range(0, snn_count(turns)):")
@@ -148,6 +149,10 @@ class TritonWriter(Writer):
         self.row(f"ballot = tl.where(m & {condition}, 1, 0) << place_of")
         self.row("ballot = tl.sum(tl.reshape(ballot, (BLOCK // 8, 8)), axis=1).to(tl.uint8)")
         self.row(f"tl.store({array} + ({time} * row + byte_of), ballot, mask=byte_of < row)")
+
+    def voted(self, array: str, time: str) -> str:
+        byte = f"tl.load({array} + ({time} * row + e // 8), mask=m, other=0)"
+        return f"(({byte}.to(tl.int32) >> (e % 8)) & 1).to(tl.float32)"
 
     def begin_draw(self) -> None:
         self.row("sample = (e // features) % samples")

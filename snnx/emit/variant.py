@@ -62,6 +62,8 @@ class Variant:
              backward recomputes and T is longer than one
     witness  the backward writes the spikes that it recomputed (for tests)
     emits    the forward writes the spikes as bits too, 32 neurons of a step to a word
+    packed   the residual is read from such bits: "" it is not, else how it is scaled, "unit" by 1,
+             "layer" by one number, "channel" by one per channel
     """
 
     steps: int
@@ -73,6 +75,7 @@ class Variant:
     chunk: int = UNROLLED
     witness: bool = False
     emits: bool = False
+    packed: Literal["", "unit", "layer", "channel"] = ""
 
     @property
     def chunks(self) -> tuple[int, int]:

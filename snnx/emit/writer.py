@@ -137,6 +137,10 @@ class Writer(ABC):
         """Write the condition of a step's neurons as bits, 32 to a word, `row` words a step."""
 
     @abstractmethod
+    def voted(self, array: str, time: str) -> str:
+        """Return 1 or 0, the neuron's bit of a step in what `vote` wrote."""
+
+    @abstractmethod
     def begin_draw(self) -> None:
         """Load what the draws of a neuron share."""
 
@@ -175,6 +179,11 @@ class Writer(ABC):
         """Declare the array of bits that `vote` writes at so many steps."""
         self.argument(array, "vote", "out")
         self.votes = steps
+
+    @property
+    def has_votes(self) -> bool:
+        """Whether bits of steps are read or written."""
+        return any(a.kind == "vote" for a in self.arguments)
 
     def mark(self, *names: str) -> None:
         """Note that the names hold one value per neuron."""

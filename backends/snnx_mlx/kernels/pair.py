@@ -17,7 +17,6 @@ from snnx.emit.c_text import CWriter
 from snnx.emit.layout import Layout, finished, partials, widest
 from snnx.ops.norm_neuron import step_count
 from snnx_mlx.draws import ARGUMENTS
-from snnx_mlx.kernels.bits import unpack
 from snnx_mlx.kernels.implementation import implementation
 from snnx_mlx.kernels.launch import LANE, launch
 from snnx_mlx.kernels.neuron import opened
@@ -31,7 +30,6 @@ class KernelPair(FusedScan):
     """The scan of norm, residual and neuron by kernels; statistics are its parent's."""
 
     by_kernel = True
-    unpack = staticmethod(unpack)
 
     @classmethod
     def own(cls, inputs: Mapping[str, Any]) -> tuple[dict[str, mx.array], tuple[int, int]]:
@@ -49,12 +47,17 @@ class KernelPair(FusedScan):
         chunk = chunk_of(self.steps, "input", len(self.of.states), 0)
         states = self.of.states
         fixed = (self.steps, False, states, extra, "input", True, chunk)
-        self.variant = Variant(*fixed, emits=self.emits)  # type: ignore[arg-type]
+        self.packed = self.branches[-1].packed
+        self.variant = Variant(*fixed, emits=self.emits, packed=self.packed)  # type: ignore[arg-type]
         self.sources = tuple(m(self.of, self.variant, CWriter) for m in (forward, backward))
 
     def _kernel_arrays(self, given: Arrays) -> dict[str, mx.array]:
         found = {"x": given["x"]}
-        if len(self.branches) > 1:
+        if self.packed:  # read as bits, so that nothing keeps the sequence itself
+            found["residual_bits"] = given["residual_bits"]
+            if self.packed != "unit":
+                found["residual_scale"] = given["residual_scale"].astype(given["x"].dtype)
+        elif len(self.branches) > 1:
             found["residual"] = given["residual"].astype(given["x"].dtype)
         found |= {f"s{i}_in": given[state] for i, state in enumerate(self.of.states)}
         numbers = dict(given)
@@ -86,7 +89,7 @@ class KernelPair(FusedScan):
     def pull(self, inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
         """Run the backward kernel, then take from its gradients what the statistics take."""
         last = len(self.sequences) + len(self.state_names)
-        given = self._restored(self._again(self._named(inputs)), list(outputs[last:]))
+        given = self._restored(self._named(inputs), list(outputs[last:]))
         arrays, shape = self._kernel_arrays(given), tuple(given["x"].shape[1:])
         arrays["g_y"] = cotangents[0].astype(given["x"].dtype)
         for i in range(len(self.of.states)):

@@ -68,8 +68,8 @@ def launch(
         outputs[name] = torch.empty(shape, dtype=dtype or _WORDS[kind[name]], device=like.device)
     given = {n: arrays[n].contiguous() for n in source.names("in")}
     numbers = sizes(source, unit, layout, samples, key)
-    votes = {n: a.view(torch.uint8) for n, a in outputs.items() if kind[n] == "vote"}
-    every: dict[str, Any] = {**given, **outputs, **numbers, **votes}
+    every: dict[str, Any] = {**given, **outputs, **numbers}
+    every |= {n: every[n].view(torch.uint8) for n in kind if kind[n] == "vote"}
     ordered = [every[a.name] for a in source.arguments]
     columns = -(-(layout.lane if "lane" in numbers else layout.total) // size)
     grid = (columns, layout.groups) if "lane" in numbers else (columns,)

@@ -67,7 +67,11 @@ def register(unit: Unit, variant: Variant, language: str = "triton") -> str:
 
 
 def _arrays(spec: Spec, extra: list[Tensor], states: list[Tensor], numbers: list[Tensor]) -> Any:
-    names = (*EXTRAS[spec.variant.extra], *(("residual",) if spec.unit.residual else ()))
+    beside = ("residual",) if spec.unit.residual else ()
+    if spec.variant.packed:
+        scaled = spec.variant.packed != "unit"
+        beside = ("residual_bits", *(("residual_scale",) if scaled else ()))
+    names = (*EXTRAS[spec.variant.extra], *beside)
     found = dict(zip(names, extra, strict=bool(extra)))
     given = [f"s{spec.unit.states.index(name)}_in" for name in spec.variant.given]
     found |= dict(zip(given, states, strict=bool(states)))

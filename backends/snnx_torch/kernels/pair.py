@@ -17,6 +17,7 @@ from torch import Tensor
 from snnx.emit import Variant, chunk_of
 from snnx.emit import pair as pair_unit
 from snnx.ops.norm_neuron import step_count
+from snnx_torch.bits import bits_of
 from snnx_torch.branch import Branch, branches_of, moments
 from snnx_torch.kernels import norm
 from snnx_torch.kernels.implementation import fused
@@ -74,7 +75,7 @@ class PairKernels(torch.autograd.Function):
         bits: Sequence[Tensor],
         *tensors: Tensor,
     ) -> Any:
-        x, extras, states, numbers = _arguments(call, extra, statistics, tensors)
+        x, extras, states, numbers = _arguments(call, extra, statistics, tensors, bits)
         made = OPS.neuron_forward(x, extras, states, numbers, call.spec, call.samples, call.key)
         outputs = 1 + 2 * call.fused.plan.observe + call.finals
         last = len(made) - call.emits
@@ -92,9 +93,9 @@ class PairKernels(torch.autograd.Function):
             lists.append(list(saved[start : start + length]))
             start += length
         statistics, extra, checkpoints, kept = lists
-        tensors = call.fused.restored(kept)
+        tensors, bits = call.fused.parted(kept)
         grads = grads[:-1] if call.emits else grads
-        x, extras, states, numbers = _arguments(call, extra, statistics, tensors)
+        x, extras, states, numbers = _arguments(call, extra, statistics, tensors, bits)
         plan = call.fused.plan
         g_states = list(grads[len(grads) - call.finals :])
         given = (extras, states, numbers, grads[0], g_states, call.spec, call.samples, call.key)
@@ -115,7 +116,11 @@ class PairKernels(torch.autograd.Function):
 
 
 def _arguments(
-    call: Call, extra: Sequence[Tensor], statistics: Sequence[Tensor], tensors: Sequence[Tensor]
+    call: Call,
+    extra: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    tensors: Sequence[Tensor],
+    bits: Sequence[Tensor],
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
     """Return x, what comes beside it, the given states, and the numbers of the unit."""
     arrays, states, numbers = call.fused.split(tensors)
@@ -124,7 +129,7 @@ def _arguments(
         if branch.norm is not None:
             numbers += [branch.mean, branch.factor, branch.bias]
     flat = distinct([n if n.dim() < 3 else n.reshape(-1) for n in numbers])
-    residual = [branch.x for branch in branches[1:]]
+    residual = bits or [branch.x for branch in branches[1:]]
     return branches[0].x, [*extra, *residual], states if call.given else [], flat
 
 
@@ -168,21 +173,30 @@ def norm_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
     given, final = () if rests else plan.states, attributes.get("hand_over", True)
     trains = torch.is_grad_enabled()
     emits = trains and bool(attributes.get("emits"))
-    spec = _spec(name, language, whole(steps), static, given, kind, trains, final, emits)
+    packed = _scaled(*bits_of(inputs, "residual"))
+    fixed = (given, kind, trains, final, emits, packed)
+    spec = _spec(name, language, whole(steps), static, *fixed)
     learned = UNITS[name].learned
     measure = norm.moments if language == "triton" else moments
-    made = arranged(inputs, attributes, plan, steps, measure, language)
+    made = arranged(inputs, attributes, plan, steps, measure)
     how, arrays, statistics, bits, moved = made
     finals = len(plan.states) if final else 0
     call = Call(how, spec, samples, key, len(given), learned, language, finals, emits)
     if torch.is_grad_enabled():
         found = PairKernels.apply(call, extra, tuple(statistics), bits, *arrays)
     else:
-        values = _arguments(call, extra, statistics, arrays)
+        values = _arguments(call, extra, statistics, arrays, bits)
         found = OPS.neuron_forward(*values, spec, samples, key)
     names = ["y", *(("spike", "potential") if plan.observe else ())]
     names += [*(plan.states if final else ()), *(("bits",) if emits else ())]
     return {**dict(zip(names, found, strict=True)), **moved}
+
+
+def _scaled(bits: Tensor | None, scale: Tensor | None) -> str:
+    """Return how a residual that is read from bits is scaled, "" where it is not."""
+    if bits is None:
+        return ""
+    return "unit" if scale is None else "channel" if scale.dim() else "layer"
 
 
 @torch.compiler.assume_constant_result
@@ -202,9 +216,10 @@ def _made(
     trains: bool,
     final: bool,
     emits: bool,
+    packed: Any,
 ) -> str:
     """Return the name of the kernels of a pair."""
     of, keep = UNITS[name], "input" if trains else ""
     chunk = chunk_of(steps, keep, len(of.states), 0)
-    variant = Variant(steps, static, given, extra, keep, final, chunk, emits=emits)  # type: ignore[arg-type]
+    variant = Variant(steps, static, given, extra, keep, final, chunk, False, emits, packed)  # type: ignore[arg-type]
     return register(of, variant, language)
