@@ -144,7 +144,8 @@ def scan(
     `current(t)` is the neuron's input at step t in the wide dtype; y comes in the dtype `low`.
     """
     results, state, before = _walk(plan, steps, current, wide(low), extra, rest, keep)
-    y = torch.stack(results["y"]).to(low)
+    y = torch.stack(results["y"])
+    y = y if y.dtype == low else y.to(low)  # torch 2.11 loses the gradient of a cast to itself
     kept = [_kept_spikes(plan, results["spike"], y, extra)] if keep else []
     return (y, *observed(plan, results), *(state[n] for n in plan.states)), [*kept, *before]
 
