@@ -1,52 +1,64 @@
-"""Every row that needs an accelerator, in one command, under ten minutes: correctness and cost.
+"""Is it right on an accelerator: recorded steps, conformance, training, first and later steps.
 
 python benchmarks/gpu.py --out gpu.json            # on the machine with the GPU
-python benchmarks/gpu.py --out cpu.json --cpu      # the same rows without one: the script itself
+python benchmarks/gpu.py --out gpu.json --cpu      # the same rows without one, quick: a trial
 
-Rows: conformance of every installed backend on the device with its record beside the JSON, the
-spine's tests, those of recorded steps, the digits on each backend, and the first and later steps:
-eager, recorded, compiled. A row that fails is kept with the end of what it printed; the exit code
-is the number of failed rows. What neurons and whole networks cost stands in `kernels.py` and
-`networks.py`, each a command of its own.
+Rows, in order of importance: the tests of recorded steps that need CUDA, each level of conformance
+of every installed backend on the device, its record beside the JSON, the digits trained on each,
+and the first and later steps: eager, recorded, compiled. Each is a process with a limit of its own.
+What neurons and whole networks cost stands in `kernels.py`, `networks.py` and `mlx_lif.py`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-TAIL = 2000
+from rows import ROOT, TAIL, Row, environment, isolated, options, taken
+
+TESTS = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
+FORMS = {"recorded": ["--no-compile"], "eager": ["--no-compile", "--no-graph"]}
+FORMS["compiled"] = ["--compile"]
 
 
-def run(command: list[str], environment: dict[str, str], limit: float) -> dict[str, Any]:
-    """Run a command and return its exit code, its time and the end of what it printed."""
-    began = time.monotonic()
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=limit,
-            check=False,
-        )
-        code, text = done.returncode, done.stdout
-    except subprocess.TimeoutExpired as late:
-        code, text = 124, (late.stdout or b"").decode(errors="replace")
-    shown = " ".join(["python", *command[1:]])
-    seconds = time.monotonic() - began
-    return {"command": shown, "exit": code, "seconds": seconds, "output": text[-TAIL:]}
+def listed(backends: list[str]) -> list[tuple[Row, float]]:
+    """Return the rows, each with its limit in seconds."""
+    found: list[tuple[Row, float]] = []
+    captured = "conformance/tests/test_capture_cuda.py"
+    if "torch" in backends:
+        found.append(({"row": "recorded steps", "tests": captured}, 150.0))
+
+    def add(row: str, limit: float, **more: str) -> None:
+        found.extend(({"row": f"{row} {b}", "backend": b, **more}, limit) for b in backends)
+
+    add("conform exact", 120.0, level="exact")
+    add("conform ops", 200.0, level="ops")
+    add("digits", 200.0)
+    add("conform models", 150.0, level="models")
+    add("conform training", 150.0, level="training")
+    for form in FORMS:
+        add(f"step {form}", 120.0, form=form)
+    found.append(({"row": "spine", "tests": "conformance/tests/test_spine.py"}, 100.0))
+    return found
+
+
+def command(row: Row, place: Path, cpu: bool) -> list[str]:
+    """Return the command of a row; what it writes goes to `place`, conformance's record beside."""
+    if "tests" in row:
+        return [*TESTS, row["tests"]]
+    if "level" in row:
+        told = ["-m", "snnx", "conform", "--backends", f"numpy,{row['backend']}"]
+        record = f"{place}.record.json"
+        more = ["--quick"] if cpu else []
+        return [*told, "--level", row["level"], "--json", str(place), "--record", record, *more]
+    if "form" in row:
+        step = ["benchmarks/step.py", "--backends", row["backend"], "--out", str(place)]
+        return [*step, *FORMS[row["form"]]]
+    told = ["-m", "snnx", "train", "digits", "--backend", row["backend"], "--out", str(place)]
+    return [*told, "--no-plots", *(["epochs=2"] if cpu else [])]
 
 
 def read(path: Path) -> Any:
@@ -54,59 +66,40 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def rows(folder: Path, record: Path, backends: list[str], cpu: bool) -> dict[str, Any]:
-    """Run every row."""
-    python, found = sys.executable, {}
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/backends:{ROOT}/conformance"}
-    if cpu:
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    names = ",".join(["numpy", *backends])
-    matrix = folder / "matrix.json"
-    command = [python, "-m", "snnx", "conform", "--backends", names, "--json", str(matrix)]
-    found["conform"] = run([*command, "--record", str(record)], environment, 240)
-    found["conform"]["matrix"] = read(matrix)
-    spine = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "conformance/tests/test_spine.py"]
-    found["spine"] = run([python, *spine], environment, 90)
-    captured = [*spine[:-1], "conformance/tests/test_capture_cuda.py", "-rs"]
-    found["capture"] = run([python, *captured], environment, 90)
-    for name in backends:
-        out = folder / name
-        digits = ["-m", "snnx", "train", "digits", "--backend", name, "--out", str(out)]
-        found[f"digits-{name}"] = run([python, *digits, "--no-plots"], environment, 240)
-        found[f"digits-{name}"]["result"] = read(out / "result.json")
-    forms = {"eager": ["--no-compile", "--no-graph"], "recorded": ["--no-compile"]}
-    forms["compiled"] = ["--compile"]
-    for label, extra in forms.items():
-        figures = folder / f"{label}.json"
-        step = ["benchmarks/step.py", "--backends", *backends, "--out", str(figures), *extra]
-        found[f"step-{label}"] = run([python, *step], environment, 150)
-        found[f"step-{label}"]["figures"] = read(figures)
-    return found
+def shown(row: Row) -> str:
+    """Return a row as a line."""
+    accuracy = (row.get("figures") or {}).get("test_accuracy")
+    more = f"test accuracy {accuracy:.4f}" if accuracy is not None else ""
+    return f"{row['row']:24} {row.get('seconds', 0.0):6.1f} s {more}"
 
 
 def main() -> int:
-    """Run, write the JSON and return how many rows failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    """Run, write the JSON after every row and return how many failed."""
+    parser = options(__doc__, 570.0)
     parser.add_argument("--backends", nargs="+")
-    parser.add_argument("--cpu", action="store_true", help="hide the CUDA devices")
     chosen = parser.parse_args()
     sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
     from snnx.backend import installed
 
     backends = chosen.backends or [n for n in ("torch", "mlx") if installed(n)]
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    record = chosen.out.with_suffix(".record.json").resolve()
-    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        found = rows(Path(folder), record, backends, chosen.cpu)
-    failed = [name for name, row in found.items() if row["exit"]]
-    machine = {"system": platform.platform(), "python": platform.python_version()}
-    report = {"machine": machine, "failed": failed, "seconds": time.monotonic() - began} | found
-    chosen.out.write_text(json.dumps(report, indent=2) + "\n")
-    for name, row in found.items():
-        print(f"{name:16} exit {row['exit']}  {row['seconds']:6.1f} s")
-    return len(failed)
+
+        def run(row: Row, seconds: float) -> Row:
+            name = row["row"].replace(" ", "-")
+            place = Path(folder) / name
+            told = command(row, place, chosen.cpu)
+            found = isolated([sys.executable, *told], environment(chosen.cpu), seconds)
+            text = found.pop("stdout") + found.pop("stderr")
+            made = read(place / "result.json" if place.is_dir() else place)
+            record = Path(f"{place}.record.json")
+            if record.is_file():
+                kept = chosen.out.with_suffix(f".{name}.record.json")
+                kept.write_text(record.read_text())
+            row = {"command": " ".join(["python", *told]), "figures": made, **found}
+            row["output"] = text[-TAIL:]
+            return {**row, "failed": text[-TAIL:]} if found["exit"] else row
+
+        return taken(chosen, listed(backends), run, shown)
 
 
 if __name__ == "__main__":

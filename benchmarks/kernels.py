@@ -1,29 +1,37 @@
 """A neuron alone: forward and backward, inference, a user's neuron, beside ReLU and a copy.
 
-python benchmarks/kernels.py --out kernels.json          # on a machine with a CUDA device
-python benchmarks/kernels.py --out kernels.json --cpu    # tiny, Triton interpreted: the script
+python benchmarks/kernels.py --out kernels.json                # on a machine with a CUDA device
+python benchmarks/kernels.py --out kernels.json --cpu          # tiny, Triton interpreted: a trial
+python benchmarks/kernels.py --out k.json --rows "lif T=4"     # some rows
 
 Every contender first meets the float64 reference: other spikes, or gradients outside the op
 table's tolerance, and no time is printed for it. Times are of a CUDA graph's replay. Contenders:
-the fused kernels, the generic scan, the scan compiled, and SpikingJelly where it is installed.
+the fused kernels, and for the plain LIF the generic scan, a plain loop, both compiled, and
+SpikingJelly where it is installed, with a float32 state and with its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from kernels_contenders import ROOT, Run, agrees, contenders, neurons, numbers_of
+from rows import environment, measured, options, taken
+
+LIMIT = 120.0  # seconds of a row
+GROUPS = {  # rows that share a process: what the tables ask for first
+    "lif": ("lif",),
+    "own": ("own-adaptive", "own-quadratic"),
+    "forms": ("lif-attached", "lif-soft", "lif-rectangular"),
+}
+ORDER = (("lif", 4), ("lif", 8), ("own", 4), ("lif", 16), ("lif", 32), ("forms", 4), ("forms", 8))
+MORE = (("own", 8), ("forms", 16), ("own", 16), ("forms", 32), ("own", 32))
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,10 @@ def both(run: Run, g: Any, x: Any, *given: Any) -> Any:
     return torch.autograd.grad(run(x, *given), [x, *given], g)
 
 
-def measured(size: Size, dtype: str, steps: int, device: str) -> list[dict[str, Any]]:
-    """Return the rows of one dtype and T."""
+def rows_of(
+    size: Size, names: tuple[str, ...], dtype: str, steps: int, device: str
+) -> list[dict[str, Any]]:
+    """Return the figures of some neurons at one dtype and T."""
     import torch
 
     cuda, kind, total = device == "cuda", getattr(torch, dtype), steps * size.neurons
@@ -99,6 +109,8 @@ def measured(size: Size, dtype: str, steps: int, device: str) -> list[dict[str, 
     floor = timed(lambda: both(torch.relu, g, x), size, cuda)
     rows.append({**base, "case": "relu", "way": "training", **floor})
     for name, neuron in neurons().items():
+        if name not in names:
+            continue
         start = numbers_of(neuron, x.shape[-1])
         options = {"dtype": torch.float32, "device": device, "requires_grad": True}
         given = [torch.tensor(v, **options) for v in start.values()]
@@ -106,9 +118,7 @@ def measured(size: Size, dtype: str, steps: int, device: str) -> list[dict[str, 
             row = {**base, "case": name, "contender": who}
             try:
                 wrong = agrees(run, neuron, dtype, device)
-            except RuntimeError as error:  # another's compiler or library: the rest is measured
-                if who == "fused":
-                    raise
+            except RuntimeError as error:  # a compiler's or a library's: the rest is measured
                 wrong = f"it fails here: {str(error).partition(chr(10))[0]}"
             if wrong:
                 rows.append({**row, "refused": wrong})
@@ -123,46 +133,55 @@ def measured(size: Size, dtype: str, steps: int, device: str) -> list[dict[str, 
     return rows
 
 
-def main() -> int:
-    """Measure, print, write JSON; the exit code is how many rows of ours were refused."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cpu", action="store_true", help="tiny, by Triton's interpreter")
-    chosen = parser.parse_args()
-    if chosen.cpu:
-        os.environ |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+def one(given: dict[str, Any], cpu: bool) -> dict[str, Any]:
+    """Return a row's figures, measured in this process."""
     sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "conformance")]
     import torch
 
-    device = "cpu" if chosen.cpu else "cuda"
-    if device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no CUDA device; --cpu runs the script without one")
-    began = time.monotonic()
+    size, device = (CPU, "cpu") if cpu else (GPU, "cuda")
+    found = rows_of(size, GROUPS[given["group"]], given["dtype"], given["T"], device)
+    where = "cpu, interpreted" if cpu else torch.cuda.get_device_name()
+    ours = [row for row in found if row.get("contender") == "fused"]
+    wrong = [f"{row['case']}: {row['refused']}" for row in ours if "refused" in row]
+    more = {"failed": "; ".join(wrong)} if wrong else {}
+    return {"figures": found, "device": where, "torch": torch.__version__, **more}
+
+
+def shown(row: dict[str, Any]) -> str:
+    """Return a row as lines, one for every figure."""
+    lines = [row["row"]]
+    for each in row.get("figures", ()):
+        of = f"  {each['case']:16} {each.get('contender', ''):16}"
+        said = each.get("refused") or f"{each.get('way', ''):10} {each['ms']:9.3f} ms"
+        ratio = each.get("to_relu") or each.get("to_copy")
+        lines.append(f"{of} {said}" + (f" x {ratio:.2f}" if ratio else ""))
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure, print, write JSON after every row; the exit code is how many failed."""
+    parser = options(__doc__, 540.0)
+    parser.add_argument("--one", help="a row as JSON: measure it in this process and print JSON")
+    chosen = parser.parse_args()
+    if chosen.one:
+        print(json.dumps(one(json.loads(chosen.one), chosen.cpu)))
+        return 0
     size = CPU if chosen.cpu else GPU
-    rows = [
-        row
+    listed = [
+        ({"row": f"{group} T={steps} {dtype}", "group": group, "T": steps, "dtype": dtype}, LIMIT)
+        for group, steps in (*ORDER, *MORE)
+        if steps in size.steps
         for dtype in size.dtypes
-        for steps in size.steps
-        for row in measured(size, dtype, steps, device)
     ]
-    where = "cpu, interpreted" if chosen.cpu else torch.cuda.get_device_name()
-    refused = [row for row in rows if "refused" in row and row["contender"] == "fused"]
-    report = {
-        "command": " ".join(["python", "benchmarks/kernels.py", *sys.argv[1:]]),
-        "machine": {"system": platform.platform(), "device": where, "torch": torch.__version__},
-        "times": "of an interpreter: they say nothing" if chosen.cpu else "of a graph's replay",
-        "seconds": time.monotonic() - began,
-        "refused": len(refused),
-        "rows": rows,
-    }
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps(report, indent=1) + "\n")
-    for row in rows:
-        of = f"{row['dtype']:9} T={row['T']:<3} {row['case']:16} {row.get('contender', ''):14}"
-        shown = row.get("refused") or f"{row.get('way', ''):10} {row['ms']:9.3f} ms"
-        ratio = row.get("to_relu") or row.get("to_copy")
-        print(of, shown, f"x {ratio:.2f}" if ratio else "")
-    return len(refused)
+    more = {"TRITON_INTERPRET": "1"} if chosen.cpu else {}
+    base = [sys.executable, __file__, "--out", str(chosen.out), *(["--cpu"] if chosen.cpu else [])]
+
+    def run(row: dict[str, Any], seconds: float) -> dict[str, Any]:
+        variables = environment(chosen.cpu, **more)
+        return measured([*base, "--one", json.dumps(row)], variables, seconds)
+
+    times = "of an interpreter: they say nothing" if chosen.cpu else "of a graph's replay"
+    return taken(chosen, listed, run, shown, times=times)
 
 
 if __name__ == "__main__":

@@ -62,42 +62,36 @@ def rule(neuron: Any, names: tuple[str, ...], how: str) -> Run:
     )["y"]
 
 
-def spikingjelly() -> Run:
-    """Return SpikingJelly's LIF of the same convention as "lif"."""
-    import torch
-    from spikingjelly.activation_based import (  # pyright: ignore[reportMissingImports]
-        functional,
-        neuron,
-        surrogate,
-    )
-
-    layer = neuron.LIFNode(
-        tau=2.0,
-        decay_input=False,
-        detach_reset=True,
-        surrogate_function=surrogate.ATan(alpha=2.0),
-        step_mode="m",
-    )
-
-    def run(x: torch.Tensor) -> torch.Tensor:
-        functional.reset_net(layer)
-        return layer(x)
-
-    return run
-
-
 def contenders(name: str, neuron: Any, names: tuple[str, ...], steps: int) -> dict[str, Run]:
-    """Return what is measured for a neuron; the scan is shown at the shortest T only."""
+    """Return what is measured for a neuron; loops are shown at the shortest T only."""
     import torch
 
     found = {"fused": rule(neuron, names, "triton")}
-    if name == "lif" and steps <= 4:
-        found["scan"] = rule(neuron, names, "generic")
+    if name != "lif":
+        return found
+    import plain_neurons as plain
+
+    if steps <= 4:
+        found["scan"], loop = rule(neuron, names, "generic"), plain.Loop()
         if torch.cuda.is_available():
             found["scan compiled"] = torch.compile(found["scan"], fullgraph=True)
-    if name == "lif" and importlib.util.find_spec("spikingjelly") is not None:
-        found["spikingjelly"] = spikingjelly()
+            found["loop compiled"] = torch.compile(loop, fullgraph=True)
+        else:
+            found["loop"] = loop
+    if importlib.util.find_spec("spikingjelly") is not None:
+        for state in ("32", "own"):
+            found[f"spikingjelly {state}"] = reset_first(plain.SpikingJelly(state))
     return found
+
+
+def reset_first(layer: Any) -> Run:
+    """Return a layer that is put at rest before each call."""
+
+    def run(x: Any) -> Any:
+        layer.reset()
+        return layer(x)
+
+    return run
 
 
 def agrees(run: Run, neuron: Any, dtype: str, device: str) -> str:

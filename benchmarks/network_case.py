@@ -45,7 +45,12 @@ def main() -> None:
     way = WAYS.get(words[0], ("network_plain", "plain"))
     if words[0] == "inference" and len(words) > 1:
         way = ("network_plain", "inference")
-    found = getattr(importlib.import_module(way[0]), way[1])(case)
+    from snnx.backend import BackendError
+
+    try:
+        found = getattr(importlib.import_module(way[0]), way[1])(case)
+    except BackendError as error:  # a form that this machine does not have
+        found = {"refused": str(error)}
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     print(json.dumps({**found, "device": where, "torch": torch.__version__}))
 
