@@ -14,6 +14,7 @@ from snnx.emit.layout import Layout, kinds, shapes, sizes
 
 THREADS = 256  # of a threadgroup
 LANE = 2**16  # threads of a backward that sums gradients
+VOTERS = 32  # threads whose votes are a word: a warp, a SIMD group
 BOUND = 31  # arrays that Metal binds to a kernel
 ATTRIBUTE = "// thread_position_in_grid: MLX looks for the name in the body\n"
 GROUPED = (
@@ -84,6 +85,8 @@ def execute(
     language = target()
     if language is None:
         raise RuntimeError(f"{source.name}: MLX has no kernels on {mx.default_device()}")
+    if source.votes:  # by whole warps; threads beyond the last neuron end at once
+        threads = -(-threads // VOTERS) * VOTERS
     return kernel(source, language)(
         inputs=arrays,
         template=[("DATA", data), ("WORD", mx.uint32)],
