@@ -39,7 +39,7 @@ def made(source: Source, types: dict[str, str], blocks: dict[str, int], warps: i
     from snnx_torch.kernels.loading import function
 
     constants = {name: 1 for name, kind in types.items() if kind == "1"} | blocks
-    names = [name for name, kind in types.items() if kind != "1"]
+    names = [name for name, kind in types.items() if kind != "1" and name not in blocks]
     places = {name: i for i, name in enumerate(types)}
     aligned = {(places[name],): [["tt.divisibility", 16]] for name in names}
     known = {name: "constexpr" if kind == "1" else kind for name, kind in types.items()}
@@ -128,8 +128,9 @@ def test_a_recurrent_layer_keeps_its_sums_in_registers(rows, units, tmp_path):
     loop = Loop(100, trains=True, decay=0.6, bits=True, chunk=chunk_of_loop(100))
     of = unit(LIF(detach_reset=True, surrogate=SURROGATE))
     form = recurrent_ops.form(rows, units, True)
-    blocks = {name: form[name] for name in ("ROWS", "TILE", "DEPTH")}
+    blocks = {name: form[name] for name in TritonResident.blocks} | {"units": units}
     assert blocks["TILE"] >= units
+    assert (blocks["KEPT"] > 0) == (units <= 256)
     for make in (recurrent_forward, recurrent_backward):
         source = make(of, loop, TritonResident)
         kernel = made(source, types_of(source, "bf16"), blocks, form["num_warps"])

@@ -24,6 +24,7 @@ from snnx.surrogate import ArcTan  # noqa: E402
 from snnx_torch.kernels import host, implementation, recurrent_ops  # noqa: E402
 from tests import recurrent_kernels as law  # noqa: E402
 from tests.own_neurons import OWN  # noqa: E402
+from tests.test_compiled_pairs import made, types_of, used  # noqa: E402
 
 HERE = Path(__file__).parent
 NEEDS_CPP = pytest.mark.skipif(host.compiler() is None, reason="g++ is not on PATH")
@@ -32,6 +33,7 @@ NEEDS_TRITON = pytest.mark.skipif(
 )
 COMPILES = os.environ.get("TRITON_INTERPRET") != "1"
 SAMPLES = list(law.OP.samples())
+SIZES = (100, 240, 600, 2000)
 
 
 @NEEDS_CPP
@@ -86,47 +88,56 @@ def test_the_interpreted_kernels_pass():
         capture_output=True,
         text=True,
         check=False,
-        timeout=1200,
+        timeout=2400,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) == 21
+    assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) == 41
 
 
 @NEEDS_TRITON
 @pytest.mark.skipif(not COMPILES, reason="Triton interprets in this process")
-@pytest.mark.parametrize("make", [TritonResident, TritonRows])
+@pytest.mark.parametrize("units", SIZES)
 @pytest.mark.parametrize(
     "neuron", [LIF(surrogate=ArcTan(2.0)), OWN["adaptive"]], ids=["lif", "own"]
 )
-def test_the_kernels_compile_for_a_gpu_and_spill_nothing(make, neuron):
-    import triton  # type: ignore[import-not-found]
-    from triton.backends.compiler import GPUTarget  # type: ignore[import-not-found]
-    from triton.compiler import ASTSource  # type: ignore[import-not-found]
-
-    from snnx_torch.kernels.loading import function
-
+def test_the_kernels_compile_for_a_gpu_and_spill_nothing(units, neuron, tmp_path):
+    resident = units <= recurrent_ops.RESIDENT
+    make = TritonResident if resident else TritonRows
+    form = recurrent_ops.form(256, units, resident)
+    blocks = {name: form[name] for name in make.blocks}
+    blocks |= dict.fromkeys(make.constants, units)
     steps = 250
     loop = Loop(steps, trains=True, decay=0.6, bits=True, chunk=chunk_of_loop(steps))
-    pointers = {"float": "*fp32", "data": "*fp32", "word": "*i32"}
-    blocks = {"ROWS": 2, "TILE": 256, "DEPTH": recurrent_ops.DEPTH}
     for source in (
         recurrent_forward(unit(neuron), loop, make),
         recurrent_backward(unit(neuron), loop, make),
     ):
-        types = {a.name: pointers.get(a.kind, "i32") for a in source.arguments}
-        types |= {a.name: "i32" for a in source.arguments if a.role == "size"}
-        aligned = {(i,): [["tt.divisibility", 16]] for i in range(len(types))}
-        types |= dict.fromkeys(blocks, "constexpr")
-        made: Any = triton.compile(
-            ASTSource(function(source), types, blocks, aligned),
-            target=GPUTarget("cuda", 90, 32),
-            options={"enable_fp_fusion": False, "num_warps": recurrent_ops.warps(2, 256)},
-        )
-        ptx = made.asm["ptx"]
+        kernel = made(source, types_of(source, "fp32"), blocks, form["num_warps"])
+        ptx = kernel.asm["ptx"]
         assert "fma.rn.f32" in ptx
         assert "bar.sync" in ptx
         assert "f64" not in ptx
         assert "local" not in ptx
+        registers, spilled = used(kernel, tmp_path)
+        assert spilled <= (0 if resident else 64)  # bytes; in blocks nothing runs through time
+        assert registers * 32 * form["num_warps"] <= 2**16
+        assert kernel.metadata.shared <= 2**15  # what is not shared is cache for the rest
+
+
+def test_pieces_of_the_matrix_stay_in_registers_where_they_fit():
+    assert recurrent_ops.kept(2, 100) == 13  # all of them
+    assert recurrent_ops.kept(8, 128) == 16
+    assert recurrent_ops.kept(2, 240) == 22  # of 30
+    assert recurrent_ops.kept(2, 150) == 19
+    assert recurrent_ops.kept(4, 240) == 12
+    assert recurrent_ops.kept(2, 257) == 0
+    form = recurrent_ops.form(256, 240, True)
+    assert (form["ROWS"], form["TILE"], form["num_warps"]) == (2, 256, 8)
+    assert recurrent_ops.form(256, 600, True)["num_warps"] == 16
+    told = {units: implementation({}, "meta", torch.float32, 9, units).reason for units in SIZES}
+    assert "all of the feedback's 100 rows stay in registers" in told[100]
+    assert "up to 176 of the feedback's 240 rows" in told[240]
+    assert "read from the cache at every step" in told[600]
 
 
 def test_chunks_fill_a_word_and_divide_a_length_where_they_can():

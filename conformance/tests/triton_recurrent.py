@@ -11,10 +11,13 @@ from tests import recurrent_kernels as law
 SAMPLES = list(law.OP.samples())
 
 
-@pytest.fixture(params=["one block", "tiles"])
+@pytest.fixture(params=["all kept", "some kept", "none kept", "tiles"])
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let one block hold all units, or let them be so many that it does not; rows share one."""
+    """Let a program keep pieces of the matrix, or have more units than a block; rows share one."""
     monkeypatch.setattr(recurrent_ops, "PROGRAMS", 1)
+    if request.param in ("some kept", "none kept"):
+        count = 1 if request.param == "some kept" else 0
+        monkeypatch.setattr(recurrent_ops, "kept", lambda rows, units: count)
     if request.param == "tiles":
         monkeypatch.setattr(recurrent_ops, "RESIDENT", 1)
         monkeypatch.setattr(recurrent_ops, "TILE", 4)
@@ -36,7 +39,7 @@ def test_dyadic():
 @pytest.mark.parametrize("fire", ["spike", "mixed"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_longer_than_a_word(dtype, fire):
-    law.longer_than_a_word("triton", dtype, fire, (37, 3, 5))
+    law.longer_than_a_word("triton", dtype, fire, (37, 3, 11))
 
 
 @pytest.mark.usefixtures("size")

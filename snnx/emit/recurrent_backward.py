@@ -92,11 +92,12 @@ def _backward_chunk(rows: Rows, chunk: str, steps: int, tag: str, sums: dict[str
         place = rows.at(f"(i * {count} + {i})")
         names[name] = rows.load(f"{s}{tag}b", w.load("scratch", place))
     gy = rows.load(f"gy{tag}", w.load("g_y", rows.at("t")))
+    last = rows.load(f"last{tag}", w.load("g_y_out", "e"))
+    fed = w.fed(tag)  # while what was loaded is on its way
     done: set[str] = set()
     names["spike"] = w.steps(unit.advance, names, tag, done)["spike"]
-    last = rows.load(f"last{tag}", w.load("g_y_out", "e"))
     chosen = w.operations["where"].format(f"(t == {loop.steps - 1})", last, w.constant(0.0))
-    names["g.y"] = rows.load(f"into{tag}", add(gy, add(w.fed(tag), chosen)))
+    names["g.y"] = rows.load(f"into{tag}", add(gy, add(fed, chosen)))
     for name, s in rows.states.items():
         names[f"g.{name}"] = rows.load(f"g{s}{tag}", rows.get(f"g{s}", f"g_{s}_in"))
     out = w.steps(unit.reverse, names, tag, done)

@@ -120,10 +120,59 @@ class TritonRows(RowWriter, TritonWriter):
 
 
 class TritonResident(TritonRows):
-    """The writer where one block holds all columns."""
+    """The writer where one block holds all columns, and registers KEPT of the matrix's PIECES.
 
-    sizes = ("total", "units")
+    A piece is DEPTH rows; a program loads the pieces it keeps once, before the first step, and the
+    others at every step, in the same order of sums. `units` is a constant of the compiled kernel:
+    then no load within a whole piece is masked, and no mask takes registers.
+    """
+
+    sizes = ("total", "units", "pieces")
+    constants = ("units",)
+    blocks: ClassVar = (*TritonRows.blocks, "PIECES", "KEPT")
     resident = True
+
+    def begin(self, name: str) -> None:
+        super().begin(name)
+        self.row("depth = tl.arange(0, DEPTH)[None, :, None]")
+        self.row("outer = tl.arange(0, TILE)[None, None, :]")
+        self.row("taken = tl.minimum(lines, total // units - 1) * units + depth")
+        self.row("from_b = matrix + (depth * units + outer)")
+        self.row("own = tl.arange(0, ROWS)[:, None] + 0 * h")
+        self.row("kept = ()")
+        self.row("for piece in tl.static_range(KEPT):")
+        self.row("    filled = (piece * DEPTH + depth < units) & (outer < units)")
+        self.row("    kept += (tl.load(from_b + piece * DEPTH * units, mask=filled, other=0.0),)")
+
+    def fed(self, tag: str) -> str:
+        _, array, slot = self._product
+        self.row(f"terms{tag} = tl.full((ROWS, DEPTH, TILE), 0.0, tl.float32)")
+        self.row(f"from_a = {array} + {slot} * stride + taken")
+        self.row("for piece in tl.static_range(KEPT):")
+        self._multiply(tag, "piece", "kept[piece]")
+        self.row("if KEPT > 0:")  # the others are few enough to be written one after another
+        self._others(tag, "KEPT, PIECES")
+        self.row("else:")
+        self._others(tag, "0, snn_count(pieces)")
+        # Without a gather Triton goes on with a neuron in as many threads as have summed it.
+        self.row(f"fed{tag} = tl.gather(tl.sum(terms{tag}, axis=1), own, 0)")
+        self.mark(f"fed{tag}")
+        return f"fed{tag}"
+
+    def _others(self, tag: str, bounds: str) -> None:
+        self.depth += 1
+        self.row(f"for deep in range({bounds}):")
+        self.row("    inside = (deep * DEPTH + depth < units) & (outer < units)")
+        self.row("    at_b = from_b + deep * DEPTH * units")
+        self.row("    b = tl.load(at_b, mask=inside, other=0.0, eviction_policy='evict_last')")
+        self._multiply(tag, "deep", "b")
+        self.depth -= 1
+
+    def _multiply(self, tag: str, piece: str, values: str) -> None:
+        mask = f"{piece} * DEPTH + depth < units"
+        load = f"tl.load(from_a + {piece} * DEPTH, mask={mask}, other=0.0)"
+        self.row(f"    a = {load}.to(tl.float32)")
+        self.row(f"    terms{tag} = tl.fma(a, {values}, terms{tag})")
 
 
 class CRows(RowWriter, CWriter):

@@ -23,6 +23,7 @@ class TritonWriter(Writer):
 
     shape = "(BLOCK,)"
     blocks: ClassVar[tuple[str, ...]] = ("BLOCK",)
+    constants: ClassVar[tuple[str, ...]] = ()  # sizes that a compiled kernel is made for
 
     operations: ClassVar = {
         "add": "({0} + {1})",
@@ -168,7 +169,10 @@ class TritonWriter(Writer):
         self.row(f"{name} = {drawn} < tl.load(share)")
 
     def source(self) -> Source:
-        names = [a.name for a in self.arguments]
+        names = [
+            f"{a.name}: tl.constexpr" if a.name in self.constants else a.name
+            for a in self.arguments
+        ]
         sizes = [f"{name}: tl.constexpr" for name in self.blocks]
         head = f"({', '.join([*names, *sizes])}):"
         body = "\n".join(["@triton.jit", "def NAME" + head, *self.rows, ""])

@@ -12,6 +12,7 @@ from torch import Tensor
 from snnx.emit.layout import LIMIT
 from snnx_torch.kernels.host import compiler
 from snnx_torch.kernels.loading import available, interpreting
+from snnx_torch.kernels.recurrent_ops import place_of_feedback
 
 Choice = Literal["auto", "generic", "fused", "triton", "cpp"]
 CHOICES: tuple[Choice, ...] = ("auto", "generic", "fused", "triton", "cpp")
@@ -51,6 +52,8 @@ def implementation(
     name, reason = _decided(asked, device, str(dtype), neurons <= LIMIT, units > UNITS)
     if name == "refused":
         raise ValueError(reason)
+    if name == "triton" and units:
+        reason = f"{reason}; {place_of_feedback(units)}"
     return Implementation(name, reason)  # type: ignore[arg-type]
 
 

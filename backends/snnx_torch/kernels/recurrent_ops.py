@@ -29,6 +29,8 @@ ROWS = 8  # of a program at most: each takes registers in every thread
 HELD = 1024  # rows times tile of a program at most: with more, its partial sums leave the registers
 DEPTH = 8  # partial sums of a product
 THREADS = 512
+WIDE = 256  # columns of a program that keeps pieces of the matrix in registers, and its threads
+PIECES = {1: 22, 2: 22, 4: 12}  # of DEPTH rows each by rows of such a program: none spills
 _KINDS = {"float": torch.float32, "byte": torch.uint8, "word": torch.int32}
 _SINGLE = ("fed", "scratch")  # written for the kernel itself
 
@@ -84,7 +86,8 @@ def _launch(
     }
     tile = _tile(units, known.resident)
     known_sizes = {"total": total, "units": units, "features": units}
-    known_sizes |= {"tiles": -(-units // tile), "samples": samples, "key": key}
+    known_sizes |= {"tiles": -(-units // tile), "pieces": -(-units // DEPTH)}
+    known_sizes |= {"samples": samples, "key": key}
     sizes = {name: known_sizes[name] for name in source.names("size")}
     if known.language == "cpp":
         given = {n: arrays[n].contiguous() for n in source.names("in")}
@@ -112,13 +115,37 @@ def form(rows: int, units: int, resident: bool) -> dict[str, Any]:
     each, tile = 1, _tile(units, resident)
     while 2 * each <= min(ROWS, HELD // tile) and -(-rows // each) > PROGRAMS:
         each *= 2
-    blocks = {"ROWS": each, "TILE": tile, "DEPTH": DEPTH}
-    return {**blocks, "num_warps": warps(each, tile), "enable_fp_fusion": False}
+    blocks, threads = {"ROWS": each, "TILE": tile, "DEPTH": DEPTH}, THREADS
+    if resident:
+        blocks |= {"PIECES": -(-units // DEPTH), "KEPT": kept(each, units)}
+        threads = WIDE if blocks["KEPT"] else THREADS
+    return {**blocks, "num_warps": warps(each, tile, threads), "enable_fp_fusion": False}
 
 
-def warps(rows: int, tile: int) -> int:
-    """Return the warps of a program: four of a product's terms to a thread, 16 warps at most."""
-    return 1 if interpreting() else max(min(rows * DEPTH * tile // (32 * 4), THREADS // 32), 4)
+def kept(rows: int, units: int) -> int:
+    """Return the pieces of the matrix that a program of so many rows holds in registers.
+
+    All of them up to 128 units; up to 256 what a thread's 255 registers have room for; above that
+    none, so that each step reads the matrix from the cache.
+    """
+    pieces, tile = -(-units // DEPTH), _tile(units, True)
+    if units > RESIDENT or tile > WIDE:
+        return 0
+    return pieces if tile < WIDE else min(pieces, PIECES.get(rows, 0))
+
+
+def place_of_feedback(units: int) -> str:
+    """Return in words where the feedback of so many units lies during the steps."""
+    held = min(DEPTH * kept(1, units), units)
+    if held == 0:
+        return "the feedback is read from the cache at every step"
+    whole = "all" if held == units else f"up to {held}"
+    return f"{whole} of the feedback's {units} rows stay in registers"
+
+
+def warps(rows: int, tile: int, threads: int = THREADS) -> int:
+    """Return the warps of a program: four of a product's terms to a thread, within `threads`."""
+    return 1 if interpreting() else max(min(rows * DEPTH * tile // (32 * 4), threads // 32), 4)
 
 
 def _fake(
