@@ -23,7 +23,7 @@ from snnx.training.progress import open_session
 
 # how near to a threshold of 1 a potential may be decided by rounding alone: products in float32,
 # with 10 bits, and stored with 7 bits at every step
-MARGIN = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 1e-1}
+MARGIN = {"fp32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 UNDECIDED = {"fp32": 1e-5, "tf32": 3e-3, "bf16": 1e-2}  # the share of spikes that may be so
 TRIES = 4  # batches: two runs of one contender may part at a spike that rounding decides
 SMALLEST = 1e-2  # gradients below this part of the largest of the net are held against that

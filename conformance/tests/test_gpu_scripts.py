@@ -80,3 +80,15 @@ def test_every_row_of_correctness_has_a_command_and_a_limit() -> None:
         assert 0 < limit <= 200
         if "tests" in row:
             assert (gpu.ROOT / words[-1]).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not installed("torch"), reason="torch is not installed")
+def test_a_network_is_checked_and_timed_in_a_process_of_its_own(tmp_path: Path) -> None:
+    found = ran("networks.py", tmp_path / "n.json", "--rows", "recurrent fp32")
+    (row,) = found["rows"]
+    assert row["device"] == "cpu"
+    assert row["check"]["error"] <= row["check"]["allowed"]
+    assert 0.10 <= row["rate"] <= 0.25
+    assert row["device_ms"] > 0
+    assert found["times"] == "of tiny nets: they say nothing"
