@@ -90,3 +90,16 @@ def test_many_threads_write_the_words_of_one() -> None:
         assert torch.equal(pack(x, "cpp"), pack(x))
     finally:
         torch.set_num_threads(before)
+
+
+@CPP
+def test_the_operators_are_declared_rightly() -> None:
+    from snnx_torch.kernels import bits
+
+    tests = ("test_schema", "test_faketensor")
+    x, scale = (torch.as_tensor(a) for a in drawn((3, 2, 35), "channel"))
+    torch.library.opcheck(bits.pack, (x, "cpp"), test_utils=tests)
+    words = pack(x)
+    for held in (None, scale[0], scale):
+        given = (words, held, [3, 2, 35], torch.bfloat16, "cpp")
+        torch.library.opcheck(bits.unpack, given, test_utils=tests)
