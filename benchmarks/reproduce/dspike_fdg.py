@@ -207,7 +207,8 @@ measurements, counts where it is above two of them; "in part" where that is so o
 "Nearly 0" is taken as below 0.2.
 
 [Another page](dspike_fdg_training.md) has Table 1, accuracy when the first layer is trained by the
-FDG itself, and [a third](dspike_fdg_choices.md) what the cosine of the SNN depends on.
+FDG itself, [one more](dspike_fdg_mnist.md) the same on all of MNIST, and
+[a fourth](dspike_fdg_choices.md) what the cosine of the SNN depends on.
 
 ## Cosines
 
