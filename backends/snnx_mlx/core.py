@@ -67,6 +67,7 @@ def run(
     share: Share | None = None,
     recompute: int | None = None,
     trains: bool = True,
+    hand_over: bool = True,
 ) -> Result:
     """Run the program on x [T or 1, N, *F]; pure, so that it may stand inside grad and compile.
 
@@ -78,6 +79,7 @@ def run(
     neuron as one step that is computed again, and spikes as bits; `kernels` is what runs neurons
     (`snnx_mlx.kernels.implementation`). Norms of a `share` are those of the
     whole batch. `recompute` is that of `snnx.recompute`. Without `trains` no gradient is taken.
+    Without `hand_over` the result has no states, and kernels write none.
     """
     if lean:
         program = lean_form(program, how, taps, at, trains)
@@ -103,6 +105,8 @@ def run(
             more = further_outputs(step)
             if "neuron" in attributes or "packed" in attributes or more:
                 attributes["implementation"] = kernels
+            if "neuron" in attributes:
+                attributes |= {"hand_over": hand_over, "trains": trains}
             if step.op in NORMS and share is not None:
                 attributes["share"] = share
             purpose = draw_purpose(step, how)
@@ -126,12 +130,13 @@ def run(
                 outputs = emitted(outputs, inputs, attributes)
             env[step.output] = outputs["y"]
             env.update({edge: outputs[name] for name, edge in more.items()})
-            _keep(step, outputs, result)
+            _keep(step, outputs, result, hand_over)
 
     steps = needed_steps(program, at)
     cuts = ranges(steps, recompute)
     for begin, end in cuts[:-1]:
-        again(steps[begin:end], steps[end:], {program.result, *taps}, env, result, advance)
+        lasting = {program.result, *taps}
+        again(steps[begin:end], steps[end:], lasting, env, result, advance, hand_over)
     advance(steps[cuts[-1][0] :], env, result)
     result.edges = {name: env[name] for name in taps}
     y = env[program.result].astype(mx.float32)
@@ -194,8 +199,8 @@ def _array_layer(layer: ArrayLayer, inputs: Arrays) -> mx.array:
     return function(inputs["x"], *(inputs[n] for n in names))[0]
 
 
-def _keep(step: Step, outputs: Arrays, result: Result) -> None:
-    if step.states:
+def _keep(step: Step, outputs: Arrays, result: Result, hand_over: bool) -> None:
+    if step.states and hand_over:
         result.state[step.path] = tuple(outputs[f"state.{name}"] for name, _ in step.states)
     for name, ref in step.inputs.items():
         if ref in result.statistics:

@@ -41,6 +41,7 @@ class Branch:
     copies: int = 1
     packed: str = ""
     share: Share | None = None
+    static: bool = False
 
 
 def _groups(x: mx.array, copies: int) -> mx.array:
@@ -65,6 +66,7 @@ class FusedScan(Scan):
     branches: tuple[Branch, ...] = ()
     fire = "spike"
     emits = by_kernel = False  # whether spikes are written as bits, and can be
+    final = True  # whether final states are handed over
     place: tuple[int, int] = (0, 0)  # samples and key of the draws that a kernel makes itself
 
     @classmethod
@@ -131,6 +133,8 @@ class FusedScan(Scan):
                 found[f"{branch.prefix}mean"] = mean
                 found[f"{branch.prefix}inverse"] = inverse
                 found[f"{branch.prefix}factor"] = branch.scale * weight * inverse
+                if branch.static and not self.by_kernel:
+                    found[f"{branch.prefix}once"] = self._normed(branch, found, given[branch.name])
         return found
 
     def _again(self, given: Arrays) -> dict[str, mx.array]:
@@ -146,15 +150,19 @@ class FusedScan(Scan):
     def _at(self, given: Arrays, t: int) -> mx.array:
         terms = []
         for branch in self.branches:
-            x, prefix = given[branch.name], branch.prefix
+            x, once = given[branch.name], f"{branch.prefix}once"
             x = x[t : t + 1] if x.shape[0] > 1 else x
             if branch.mode is None:
                 terms.append(x[0].astype(mx.float32))
-                continue
-            centred = _groups(x, branch.copies) - given[f"{prefix}mean"]
-            bias = given[f"{prefix}bias"].astype(mx.float32)
-            terms.append((centred * given[f"{prefix}factor"] + bias).reshape(x.shape[1:]))
+            else:
+                terms.append(given[once] if once in given else self._normed(branch, given, x))
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+    def _normed(self, branch: Branch, given: Arrays, x: mx.array) -> mx.array:
+        """Return one step [1, N, *S, C] normalised, [N, *S, C]."""
+        centred = _groups(x, branch.copies) - given[f"{branch.prefix}mean"]
+        bias = given[f"{branch.prefix}bias"].astype(mx.float32)
+        return (centred * given[f"{branch.prefix}factor"] + bias).reshape(x.shape[1:])
 
     def _branch_gradients(
         self, branch: Branch, given: Arrays, g_u: mx.array
@@ -193,9 +201,11 @@ def _fused(
     branches: tuple[Branch, ...],
     place: tuple[int, int],
     emits: bool,
+    final: bool,
 ) -> tuple[Any, FusedScan]:
     scan = kind(unit, fire, observe, steps, names, {})
-    scan.branches, scan.fire, scan.place, scan.emits = branches, fire, place, emits
+    scan.branches, scan.fire, scan.place = branches, fire, place
+    scan.emits, scan.final = emits, final
     scan.prepare()
     return custom_op(scan.joint, scan.pull), scan
 
@@ -212,7 +222,8 @@ def _branch(prefix: str, inputs: Arrays, attributes: Attributes, steps: int) -> 
         raise ValueError(f"norm_neuron: mode {mode!r} is none of batch, frozen_batch, running")
     share = None if mode == "running" else attributes.get("share")
     eps, scale = own.get("eps", 1e-5), own.get("scale", 1.0)
-    return Branch(name, prefix, mode, eps, scale, copies, share=share)
+    static = inputs[name].shape[0] < steps
+    return Branch(name, prefix, mode, eps, scale, copies, share=share, static=static)
 
 
 def run_fused(kind: type[FusedScan], inputs: Arrays, attributes: Attributes) -> dict[str, mx.array]:
@@ -221,12 +232,16 @@ def run_fused(kind: type[FusedScan], inputs: Arrays, attributes: Attributes) -> 
     present = [p for p in BRANCHES if ("residual" if p else "x") in inputs]
     branches = tuple(_branch(p, inputs, attributes, steps) for p in present)
     x, states = inputs["x"], unit.trace().states
-    given = {f"state.{s}": mx.zeros(x.shape[1:], mx.float32) for s in states}
+    rests = kind.by_kernel and not any(f"state.{s}" in inputs for s in states)
+    rest = mx.zeros(x.shape[1:], mx.float32)
+    given = {} if rests else {f"state.{s}": rest for s in states}
     own, place = kind.own(inputs)
     given |= own
     fire, observe = attributes.get("fire", "spike"), bool(attributes.get("observe", False))
     emits = bool(attributes.get("emits")) and kind.by_kernel
-    op, scan = _fused(kind, unit, fire, observe, steps, tuple(given), branches, place, emits)
+    final = attributes.get("hand_over", True) or not kind.by_kernel
+    fixed = (branches, place, emits, final)
+    op, scan = _fused(kind, unit, fire, observe, steps, tuple(given), *fixed)
     rest = list(op(*given.values()))
     names = (*scan.sequences, *scan.state_names)
     found = {name: rest.pop(0) for name in names}

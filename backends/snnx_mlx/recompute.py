@@ -24,16 +24,18 @@ def again(
     env: dict[str, Any],
     result: Result,
     advance: Advance,
+    hand_over: bool = True,
 ) -> None:
     """Run `steps` on `env` and `result` as `advance` does, keeping what they read only.
 
-    Left behind are the edges that `later` steps read and those in `lasting`.
+    Left behind are the edges that `later` steps read and those in `lasting`, and with `hand_over`
+    the states.
     """
     wanted = lasting | {ref for step in later for ref in step.inputs.values()}
     made = [e for s in steps for e in (s.output, *further_outputs(s).values())]
     reads = [ref for step in steps for ref in step.inputs.values()]
     taken, left = borders(reads, made, set(made) - wanted)
-    states = [(step.path, len(step.states)) for step in steps if step.states]
+    states = [(step.path, len(step.states)) for step in steps if step.states and hand_over]
     moved = [r for step in steps for r in step.inputs.values() if r in result.statistics]
     kind = type(result)
 

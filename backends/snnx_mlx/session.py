@@ -185,6 +185,7 @@ class MlxSession:
                 at=at,
                 values=None if values is None else to_mlx(values).astype(mx.float32),
                 trains=False,
+                hand_over=False,
             )
             losses = self.train_step.losses(ready, out.y)
             return to_numpy(losses).reshape(copies, -1)

@@ -105,7 +105,7 @@ class TrainStep:
         **more: Any,
     ) -> tuple[mx.array, Tree, mx.array, Tree]:
         """Return the batch's share of the mean loss over `samples`, gradients, y, statistics."""
-        more["share"] = self.synchronised(share)
+        more |= {"share": self.synchronised(share), "hand_over": False}
 
         def loss(values: Tree) -> tuple[mx.array, mx.array, Tree]:
             out = self.run(how, values, statistics, batch, **more)

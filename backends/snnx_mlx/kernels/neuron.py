@@ -42,10 +42,11 @@ def neuron(inputs: Arrays, attributes: Mapping[str, Any]) -> dict[str, mx.array]
     steps = attributes.get("steps", x.shape[0])
     chunk = chunk_of(steps, "input", len(of.states), 0)
     static = x.shape[0] < steps
-    emits = bool(attributes.get("emits"))
-    variant = Variant(steps, static, given, extra, "input", True, chunk, emits=emits)  # type: ignore[arg-type]
+    emits, final = bool(attributes.get("emits")), attributes.get("hand_over", True)
+    variant = Variant(steps, static, given, extra, "input", final, chunk, emits=emits)  # type: ignore[arg-type]
     found = _made(of, variant, names, place)(*(inputs[name] for name in names))
-    results = ("y", *(("spike", "potential") if of.observe else ()), *of.states)
+    handed = of.states if final else ()
+    results = ("y", *(("spike", "potential") if of.observe else ()), *handed)
     named = dict(zip(results, found, strict=False))
     return {**named, "bits": found[-1]} if emits else named
 
@@ -91,7 +92,7 @@ class _Fused:
         return found
 
     def forward(self, *inputs: mx.array) -> tuple[mx.array, ...]:
-        """Return y, observed sequences, final states and, for long sequences, checkpoints."""
+        """Return y, observed sequences, states that are handed over, perhaps checkpoints."""
         shape = tuple(inputs[0].shape[1:])
         layout = Layout.of(shape)
         got = launch(
@@ -110,7 +111,7 @@ class _Fused:
         arrays = self.arrays(inputs)
         g = dict(zip(self.outputs, cotangents, strict=True))
         arrays["g_y"] = g["y"]
-        for i in range(len(self.of.states)):
+        for i in range(len(self.of.states) if self.variant.final else 0):
             arrays[f"g_s{i}_out"] = g[f"s{i}_out"].astype(mx.float32)
         if "checkpoints" in self.outputs:
             arrays["checkpoints"] = outputs[self.outputs.index("checkpoints")]

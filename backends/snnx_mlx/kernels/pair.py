@@ -45,8 +45,10 @@ class KernelPair(FusedScan):
         extra = {"mixed": "mask", "imposed": "spike"}.get(fire, "")
         extra = "drawn" if "seed" in self.names else extra
         chunk = chunk_of(self.steps, "input", len(self.of.states), 0)
-        states = self.of.states
-        fixed = (self.steps, False, states, extra, "input", True, chunk)
+        states = tuple(name for name in self.of.states if name in self.names)
+        static = self.branches[0].static
+        fixed = (self.steps, static, states, extra, "input", self.final, chunk)
+        self.state_names = self.state_names if self.final else ()
         self.packed = self.branches[-1].packed
         self.variant = Variant(*fixed, emits=self.emits, packed=self.packed)  # type: ignore[arg-type]
         self.sources = tuple(m(self.of, self.variant, CWriter) for m in (forward, backward))
@@ -59,7 +61,7 @@ class KernelPair(FusedScan):
                 found["residual_scale"] = given["residual_scale"].astype(given["x"].dtype)
         elif len(self.branches) > 1:
             found["residual"] = given["residual"].astype(given["x"].dtype)
-        found |= {f"s{i}_in": given[state] for i, state in enumerate(self.of.states)}
+        found |= {f"s{i}_in": given[s] for i, s in enumerate(self.of.states) if s in given}
         numbers = dict(given)
         for branch in self.branches:
             if branch.mode is not None:
@@ -92,7 +94,7 @@ class KernelPair(FusedScan):
         given = self._restored(self._named(inputs), list(outputs[last:]))
         arrays, shape = self._kernel_arrays(given), tuple(given["x"].shape[1:])
         arrays["g_y"] = cotangents[0].astype(given["x"].dtype)
-        for i in range(len(self.of.states)):
+        for i in range(len(self.state_names)):
             g_state = cotangents[len(self.sequences) + i]
             arrays[f"g_s{i}_out"] = g_state.astype(mx.float32)
         if self.variant.parts > 1:
@@ -100,7 +102,8 @@ class KernelPair(FusedScan):
         layout = Layout.of(shape)
         layout = layout.lanes(widest(self.of), min(LANE, layout.total), 1)
         got = launch(self.sources[1], self.of, self.variant, layout, arrays, self.place)
-        found = {s: got[f"g_s{i}_in"].reshape(shape) for i, s in enumerate(self.of.states)}
+        states = [(i, s) for i, s in enumerate(self.of.states) if s in self.names]
+        found = {s: got[f"g_s{i}_in"].reshape(shape) for i, s in states}
         sums = {
             name: finished(got[partial], share, layout)
             for name, (partial, share) in partials(self.of).items()
@@ -144,6 +147,6 @@ def norm_neuron(inputs: Arrays, attributes: Mapping[str, Any]) -> dict[str, mx.a
     """Run norm, residual and neuron over time: see `snnx.ops.norm_neuron`."""
     x, steps = inputs["x"], step_count(inputs, attributes)
     whole = all(inputs[n].shape[0] == steps for n in ("x", "residual") if n in inputs)
-    fits = whole and attributes.get("copies", 1) == 1
+    fits = (whole or "residual" not in inputs) and attributes.get("copies", 1) == 1
     chosen = implementation(attributes, x.dtype, x.size // x.shape[0]).name if fits else "generic"
     return run_fused(FusedScan if chosen == "generic" else KernelPair, inputs, attributes)

@@ -34,11 +34,13 @@ def rate_neuron(inputs: Arrays, attributes: Mapping[str, Any]) -> dict[str, mx.a
     names = ("x", *given, *(n.name for n in of.numbers))
     steps = attributes.get("steps", x.shape[0])
     static, chunk = x.shape[0] < steps, chunk_of(steps, "", len(of.states), 0)
+    final = attributes.get("hand_over", True)
     constant = None if "p.threshold" in inputs else float(neuron.threshold)
     rule = Rule(attributes["kind"], attributes["dt"], attributes["tau"], constant)
     fixed = (neuron.decay, attributes["kappa"])
-    made = _made(of, Variant(steps, static, given, chunk=chunk), rule, names, *fixed)
-    return dict(zip(("y", *of.states), made(*(inputs[n] for n in names)), strict=False))
+    made = _made(of, Variant(steps, static, given, final=final, chunk=chunk), rule, names, *fixed)
+    results = ("y", *(of.states if final else ()))
+    return dict(zip(results, made(*(inputs[n] for n in names)), strict=False))
 
 
 @lru_cache(maxsize=1024)

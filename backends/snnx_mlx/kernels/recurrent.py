@@ -8,6 +8,7 @@ is the hard spike. The gradient of the feedback is a product over all steps at o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -61,7 +62,7 @@ def recurrent(inputs: Arrays, attributes: Mapping[str, Any]) -> dict[str, mx.arr
         x.shape[0] < steps,
         bool(given),
         extra,  # type: ignore[arg-type]
-        True,
+        attributes.get("trains", True),
         decay,
         learns,
         narrow and (bool(given) or not hard),
@@ -79,7 +80,14 @@ def _made(
     of: Unit, loop: Loop, names: tuple[str, ...], place: tuple[int, int], resident: bool
 ) -> Any:
     fused = _Fused(of, loop, names, place, resident)
-    return custom_op(fused.forward, fused.backward)
+    if loop.trains:
+        return custom_op(fused.forward, fused.backward)
+    whole = _Fused(of, replace(loop, trains=True), names, place, resident)
+
+    def backward(inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+        return whole.backward(inputs, cotangents, whole.forward(*inputs))  # it kept nothing
+
+    return custom_op(fused.forward, backward)
 
 
 class _Fused:
@@ -91,7 +99,8 @@ class _Fused:
         self.of, self.loop, self.names, self.place = of, loop, names, place
         self.resident = resident
         make = GroupResident if resident else GroupRows
-        self.sources = recurrent_forward(of, loop, make), recurrent_backward(of, loop, make)
+        self.sources = [recurrent_forward(of, loop, make)]
+        self.sources += [recurrent_backward(of, loop, make)] if loop.trains else []
         self.states = ("c", "y", *(f"s{i}" for i in range(len(of.states))))
         self.sequences = 3 if of.observe else 1
 
@@ -132,7 +141,7 @@ class _Fused:
         }
 
     def forward(self, *inputs: mx.array) -> tuple[mx.array, ...]:
-        """Return y, what is observed, c, last y and states, then currents, checkpoints, kept y."""
+        """Return y, what is observed, c, last y, states; in training currents, checkpoints, y."""
         named = dict(zip(self.names, inputs, strict=True))
         arrays = {"x": named["x"], "matrix": named["feedback"].astype(mx.float32).T}
         arrays |= self._beside(named)
@@ -145,6 +154,8 @@ class _Fused:
         last = made["z" if self.loop.apart else "y"][-1].astype(mx.float32)
         seen = [made[n] for n in ("spike", "potential") if n in made]
         states = [made[f"{name}_out"] for name in self.states[2:]]
+        if not self.loop.trains:
+            return (y, *seen, made["c_out"], last, *states)
         held = made["bits" if self.loop.bits else "z" if self.loop.apart else "y"]
         kept = (made["currents"], made["checkpoints"], held)
         return (y, *seen, made["c_out"], last, *states, *kept)
