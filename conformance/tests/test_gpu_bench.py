@@ -94,6 +94,7 @@ def test_a_spent_budget_is_said_and_the_json_stands_after_every_row(tmp_path: Pa
         rows.taken(chosen(tmp_path, "--rows", "c"), both, run, str)
 
 
+@pytest.mark.slow
 def test_our_own_net_is_that_of_the_reference_in_the_step_that_is_timed() -> None:
     found = ours.ours(TINY)
     assert found["check"]["error"] <= found["check"]["allowed"] == 1e-4
@@ -102,6 +103,7 @@ def test_our_own_net_is_that_of_the_reference_in_the_step_that_is_timed() -> Non
     assert found["device_ms"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["a weight", "a gradient", "a spike"])
 def test_a_session_that_is_wrong_has_no_time(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     right = check.session_answer
@@ -164,6 +166,7 @@ def test_a_net_outside_of_its_rates_has_no_time(monkeypatch: pytest.MonkeyPatch)
     assert "mean rate" in found["refused"]
 
 
+@pytest.mark.slow
 def test_one_process_in_a_group_keeps_every_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     found = groups.group({**TINY, "how": "group"})
     assert found["group"] == "gloo"
@@ -173,6 +176,7 @@ def test_one_process_in_a_group_keeps_every_bit(monkeypatch: pytest.MonkeyPatch)
     assert found["within"] == (found["ratio"] <= 1.05)
 
 
+@pytest.mark.slow
 def test_a_group_that_changes_a_bit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from snnx_torch.ranks import Ranks
 

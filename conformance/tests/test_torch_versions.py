@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import snnx
 from snnx.backend import BackendError
 from snnx.building import initial_parameters
+from snnx.cli import main
 
 torch = pytest.importorskip("torch")
 
@@ -43,3 +45,16 @@ def test_a_newer_one_does(monkeypatch: pytest.MonkeyPatch, version: str) -> None
     monkeypatch.setattr(torch, "__version__", version)
     assert hindrance() == ""
     assert session(compile="eager").taker.compile == "eager"
+
+
+@pytest.mark.slow
+def test_the_forms_that_are_not_here_cost_the_others_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.11.0")
+    words = ["digits", "model.width=0.1", "batch_size=8", "backend=torch", "--repeats", "1"]
+    assert main(["bench", *words, "--forms", "--json"]) == 0
+    printed = capsys.readouterr()
+    rows = json.loads(printed.out.splitlines()[-1])["rows"]
+    assert [row["form"] for row in rows] == ["keep uncompiled", "lean uncompiled"]
+    assert "keep compiled: not here" in printed.out + printed.err

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from snnx.analysis.bench import FORMS, Cost, Form, bench
 from snnx.analysis.memory import readable
-from snnx.backend import installed, load_backend
+from snnx.backend import BackendError, installed, load_backend
 from snnx.commands.plan import planned
 from snnx.commands.screen import Screen
 from snnx.training.rundir import environment
@@ -39,7 +39,13 @@ def run(request: Request, screen: Screen) -> int:
         plan, dataset = planned(words, request.shape, request.classes)
         facts[plan.backend] = environment(load_backend(plan.backend).describe())
         for form in FORMS if request.forms else (Form(plan.lean, plan.compile),):
-            rows.append(bench(plan, dataset, form, request.repeats))
+            try:
+                rows.append(bench(plan, dataset, form, request.repeats))
+            except BackendError as error:
+                if not request.forms:
+                    raise
+                screen.warn(f"{plan.backend} {form.name}: not here: {error}")
+                continue
             _line(rows[-1], screen)
     threads = os.environ.get("OMP_NUM_THREADS", "unset")
     screen.line("step: median of one batch again and again, +- its quartiles' distance; error: of")
