@@ -42,10 +42,6 @@ NOT_RUN = (
     ("ASGL Fig. 3a on a network as deep as ResNet-19", "time"),
     ("ASGL on SHD and MedlyDB", "neither data set is at hand"),
     ("DSR: accuracy against T in a training as long as the paper's", "time"),
-    (
-        "Claim 6 on MLX beyond the digits",
-        "MLX convolutions are too slow on a CPU for it; needs a GPU",
-    ),
 )
 
 
