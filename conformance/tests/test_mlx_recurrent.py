@@ -240,3 +240,22 @@ def test_samples_agree_with_the_reference(host, sample):
     found = outcome(backend, op, sample, "float32")
     assert found.passed, found.message
     assert host.launches >= 2
+
+
+def test_the_bits_are_those_of_torchs_kernels_by_gxx(host):
+    """Threads of a group add in the order of k, as one thread does that owns a whole row."""
+    torch = pytest.importorskip("torch")
+    torch_rule = importlib.import_module("snnx_torch.kernels.recurrent").recurrent
+    inputs, attributes = case(LEARNED, (40, 3, 13), scale=0.1), {"neuron": LEARNED}
+    _, (fast, g_fast) = both(host, inputs, attributes)
+    tensors = {n: torch.tensor(np.array(a)).requires_grad_() for n, a in inputs.items()}
+    out = torch_rule(tensors, {**attributes, "implementation": "cpp"})
+    rng = np.random.default_rng(3)
+    weights = [(np.round(rng.standard_normal(y.shape) * 4) / 4) for y in out.values()]
+    wanted = [torch.tensor(w.astype(np.float32)) for w in weights]
+    torch.autograd.backward(list(out.values()), wanted)
+    assert 0.05 < np.array(fast["y"]).mean() < 0.9
+    for name, value in out.items():
+        assert np.array_equal(np.array(fast[name]), value.detach().numpy()), name
+    for name in ("x", "state.c", "state.v"):  # others are sums or products outside the kernel
+        assert np.array_equal(np.array(g_fast[name]), tensors[name].grad.numpy()), name
