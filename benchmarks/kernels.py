@@ -24,10 +24,8 @@ from typing import Any
 from kernels_contenders import ROOT, Run, agrees, contenders, neurons, numbers_of
 from rows import environment, measured, options, taken
 
-LIMIT, LONG = (
-    120.0,
-    200.0,
-)  # seconds of a row; from T = 16 on compiling takes half a minute a kernel
+LIMIT = 120.0  # seconds of a row
+LONG = 200.0  # from T = 16 on, where a kernel may compile for half a minute
 GROUPS = {  # rows that share a process: what the tables ask for first
     "lif": ("lif",),
     "own": ("own-adaptive", "own-quadratic"),
