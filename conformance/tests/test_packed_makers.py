@@ -87,3 +87,28 @@ def test_gradients_are_those_of_dense_edges(name: str, backend: str, kernels: st
     assert any(np.any(g) for g in results[0][1].values())
     for path, g in results[0][1].items():
         np.testing.assert_array_equal(results[1][1][path], g, err_msg=path)
+
+
+@CPP
+@pytest.mark.parametrize(("steps", "given"), [(4, 1), (70, 70), (33, 1)])
+@pytest.mark.parametrize("observe", [False, True])
+@pytest.mark.parametrize("hand_over", [False, True])
+def test_every_form_of_a_launch_writes_the_bits(
+    steps: int, given: int, observe: bool, hand_over: bool
+) -> None:
+    from snnx_torch.bits import pack
+    from snnx_torch.kernels import neuron, norm_neuron
+
+    x = torch.linspace(-1, 2, given * 66).sin().reshape(given, 2, 3, 11).requires_grad_()
+    attributes = {"implementation": "cpp", "emits": True, "steps": steps, "mode": "batch"}
+    attributes |= {"observe": observe, "hand_over": hand_over}
+    norm = {"weight": torch.ones(11), "bias": torch.full((11,), 0.4)}
+    norm |= {"running_mean": torch.zeros(11), "running_var": torch.ones(11)}
+    for rule, beside in ((neuron, {}), (norm_neuron, norm)):
+        for of in (LIF(), LIF(detach_reset=True)):
+            found = rule({"x": x, **beside}, {**attributes, "neuron": of})
+            assert found["y"].any()
+            assert torch.equal(found["bits"], pack(found["y"].detach()))
+            assert ("spike" in found, "state.v" in found) == (observe, hand_over)
+            (g,) = torch.autograd.grad(found["y"].square().sum(), x)
+            assert g.any()
