@@ -127,9 +127,9 @@ def test_the_kernels_compile_for_a_gpu_and_spill_nothing(units, neuron, tmp_path
 def test_pieces_of_the_matrix_stay_in_registers_where_they_fit():
     assert recurrent_ops.kept(2, 100) == 13  # all of them
     assert recurrent_ops.kept(8, 128) == 16
-    assert recurrent_ops.kept(2, 240) == 22  # of 30
-    assert recurrent_ops.kept(2, 150) == 19
-    assert recurrent_ops.kept(4, 240) == 12
+    assert recurrent_ops.kept(2, 240) == 44  # of 60, each of 4 rows
+    assert recurrent_ops.kept(2, 150) == 38
+    assert recurrent_ops.kept(4, 240) == 24
     assert recurrent_ops.kept(2, 257) == 0
     form = recurrent_ops.form(256, 240, True)
     assert (form["ROWS"], form["TILE"], form["num_warps"]) == (2, 256, 8)

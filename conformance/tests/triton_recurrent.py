@@ -18,6 +18,7 @@ def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     if request.param in ("some kept", "none kept"):
         count = 1 if request.param == "some kept" else 0
         monkeypatch.setattr(recurrent_ops, "kept", lambda rows, units: count)
+        monkeypatch.setattr(recurrent_ops, "depth", lambda tile: 4)
     if request.param == "tiles":
         monkeypatch.setattr(recurrent_ops, "RESIDENT", 1)
         monkeypatch.setattr(recurrent_ops, "TILE", 4)

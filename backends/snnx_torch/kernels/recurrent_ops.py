@@ -30,7 +30,7 @@ HELD = 1024  # rows times tile of a program at most: with more, its partial sums
 DEPTH = 8  # partial sums of a product
 THREADS = 512
 WIDE = 256  # columns of a program that keeps pieces of the matrix in registers, and its threads
-PIECES = {1: 22, 2: 22, 4: 12}  # of DEPTH rows each by rows of such a program: none spills
+PIECES = {1: 44, 2: 44, 4: 24}  # of 4 rows each by rows of such a program: none spills
 _KINDS = {"float": torch.float32, "byte": torch.uint8, "word": torch.int32}
 _SINGLE = ("fed", "scratch")  # written for the kernel itself
 
@@ -86,7 +86,7 @@ def _launch(
     }
     tile = _tile(units, known.resident)
     known_sizes = {"total": total, "units": units, "features": units}
-    known_sizes |= {"tiles": -(-units // tile), "pieces": -(-units // DEPTH)}
+    known_sizes |= {"tiles": -(-units // tile), "pieces": -(-units // depth(tile))}
     known_sizes |= {"samples": samples, "key": key}
     sizes = {name: known_sizes[name] for name in source.names("size")}
     if known.language == "cpp":
@@ -115,11 +115,16 @@ def form(rows: int, units: int, resident: bool) -> dict[str, Any]:
     each, tile = 1, _tile(units, resident)
     while 2 * each <= min(ROWS, HELD // tile) and -(-rows // each) > PROGRAMS:
         each *= 2
-    blocks, threads = {"ROWS": each, "TILE": tile, "DEPTH": DEPTH}, THREADS
+    blocks, threads = {"ROWS": each, "TILE": tile, "DEPTH": depth(tile)}, THREADS
     if resident:
-        blocks |= {"PIECES": -(-units // DEPTH), "KEPT": kept(each, units)}
+        blocks |= {"PIECES": -(-units // depth(tile)), "KEPT": kept(each, units)}
         threads = WIDE if blocks["KEPT"] else THREADS
     return {**blocks, "num_warps": warps(each, tile, threads), "enable_fp_fusion": False}
+
+
+def depth(tile: int) -> int:
+    """Return the partial sums of a product: of WIDE columns half of them fill all threads."""
+    return DEPTH // 2 if tile == WIDE else DEPTH
 
 
 def kept(rows: int, units: int) -> int:
@@ -128,7 +133,8 @@ def kept(rows: int, units: int) -> int:
     All of them up to 128 units; up to 256 what a thread's 255 registers have room for; above that
     none, so that each step reads the matrix from the cache.
     """
-    pieces, tile = -(-units // DEPTH), _tile(units, True)
+    tile = _tile(units, True)
+    pieces = -(-units // depth(tile))
     if units > RESIDENT or tile > WIDE:
         return 0
     return pieces if tile < WIDE else min(pieces, PIECES.get(rows, 0))
@@ -136,7 +142,7 @@ def kept(rows: int, units: int) -> int:
 
 def place_of_feedback(units: int) -> str:
     """Return in words where the feedback of so many units lies during the steps."""
-    held = min(DEPTH * kept(1, units), units)
+    held = min(depth(_tile(units, True)) * kept(1, units), units)
     if held == 0:
         return "the feedback is read from the cache at every step"
     whole = "all" if held == units else f"up to {held}"
