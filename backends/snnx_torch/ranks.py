@@ -18,6 +18,7 @@ from snnx.backend import BackendError, Batch
 from snnx.batch import check_share
 from snnx.world import ALONE, RankLost, World, joined, launched, timeout
 from snnx_torch.precision import device_of
+from snnx_torch.scan import narrow
 
 SPARE = 60.0  # seconds by which torch's own time-out is later than snnx's, whose message is clearer
 
@@ -122,7 +123,7 @@ class SyncNorm(torch.autograd.Function):
         ctx.share = share
         ctx.save_for_backward(x, weight, mean, inverse)
         ctx.mark_non_differentiable(mean, var)
-        return y.to(x.dtype), mean, var
+        return narrow(y, x.dtype), mean, var
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

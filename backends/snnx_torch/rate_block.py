@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snnx_torch.losses import step_weights
 from snnx_torch.quantize import quantized
-from snnx_torch.scan import wide
+from snnx_torch.scan import narrow, wide
 
 
 def _images(x: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class RateBlock(torch.autograd.Function):
         ctx.inputs = [(x.shape, x.dtype, bias is not None) for x, _, bias in branches]
         ctx.save_for_backward(norm_weight, inverse, plain, weighted, *kept)
         ctx.mark_non_differentiable(mean, var)
-        return y.to(branches[0][0].dtype), mean.clone(), var.clone()
+        return narrow(y, branches[0][0].dtype), mean.clone(), var.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

@@ -17,6 +17,7 @@ from snnx_torch.scan import (
     collect,
     extra_at,
     full,
+    narrow,
     observed,
     planned,
     sum_to,
@@ -51,7 +52,7 @@ def scan(
         state = {name: full(out[name], state[name]) for name in plan.states}
         y = out["y"]
         collect(plan, results, out)
-    sequence = torch.stack(results["y"]).to(x.dtype)
+    sequence = narrow(torch.stack(results["y"]), x.dtype)
     # The last output may be a state too, and one tensor must not be returned twice.
     final = (c, y.clone(), *(state[name] for name in plan.states))
     kept = [torch.stack(results["spike"]), c, *before]

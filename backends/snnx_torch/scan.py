@@ -25,6 +25,14 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return WIDE.get(dtype, dtype)
 
 
+def narrow(y: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return an output of an autograd.Function in a dtype.
+
+    It is no cast where it has that dtype: compiled by torch 2.11, such a cast loses the gradient.
+    """
+    return y if y.dtype == dtype else y.to(dtype)
+
+
 def _where(c: Any, a: Any, b: Any) -> Any:
     return torch.where(c, a, b)  # a Python number takes the dtype of the other branch
 
@@ -144,8 +152,7 @@ def scan(
     `current(t)` is the neuron's input at step t in the wide dtype; y comes in the dtype `low`.
     """
     results, state, before = _walk(plan, steps, current, wide(low), extra, rest, keep)
-    y = torch.stack(results["y"])
-    y = y if y.dtype == low else y.to(low)  # torch 2.11 loses the gradient of a cast to itself
+    y = narrow(torch.stack(results["y"]), low)
     kept = [_kept_spikes(plan, results["spike"], y, extra)] if keep else []
     return (y, *observed(plan, results), *(state[n] for n in plan.states)), [*kept, *before]
 
