@@ -11,6 +11,8 @@ disturbs less. Peers, none needed: SpikingJelly and snnTorch (torch), mlx-snn (M
 
 MLX's wheels for Linux bring the reference BLAS; LD_PRELOAD=libopenblas.so.0 puts a quick one in its
 place, for the peers too. Such a record is one of its own: --out .../cpu-linux-openblas.json
+MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=268435456 make
+glibc keep what was freed, so that nobody's time is that of the system handing out pages.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from benchmarks import cpu_digits, cpu_lif  # noqa: E402  the paths above are th
 RESULTS = [ROOT / "benchmarks/results" / f"cpu-linux{which}.json" for which in ("", "-openblas")]
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- cpu: from benchmarks/cpu.py -->", "<!-- cpu: end -->"
+GIVEN = ("LD_PRELOAD", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 PACKAGES = ("torch", "mlx", "numpy", "spikingjelly", "snntorch", "mlx-snn")
 SIZES = (2**20, 2**14)
 
@@ -76,7 +79,7 @@ def report(backends: list[str], rounds: int, quick: bool, peers: bool) -> dict[s
         },
         "versions": {package: version(package) for package in PACKAGES},
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "unset"),
-        "LD_PRELOAD": Path(os.environ.get("LD_PRELOAD", "")).name,
+        "given": {name: os.environ[name] for name in GIVEN if name in os.environ},
         "load_average_before_and_after": load,
         "seconds": time.monotonic() - began,
         "cases": cases,
@@ -114,8 +117,8 @@ def table(case: dict[str, Any]) -> list[str]:
 
 def section(found: dict[str, Any], record: Path | None = None) -> str:
     """Return the part of the page that is made from a record."""
-    preloaded = found.get("LD_PRELOAD", "")
-    before = f"LD_PRELOAD={preloaded} " if preloaded else ""
+    preloaded = Path(found["given"].get("LD_PRELOAD", "")).name
+    before = "".join(f"{name}={Path(v).name} " for name, v in found["given"].items())
     versions = ", ".join(f"{name} {v}" for name, v in found["versions"].items())
     machine = found["machine"]
     loads = " and ".join(f"{load[0]:.1f}" for load in found["load_average_before_and_after"])

@@ -4,7 +4,9 @@ python benchmarks/cpu_profile.py --out benchmarks/results/cpu-profile-linux.json
 
 Times are medians of processor milliseconds. A neuron at 16 values is the call alone; a copy of
 what the LIF case moves is the least that a memory-bound neuron takes; the parts of a step are
-torch's profiler's, whose own cost is in them: their shares say more than their sizes.
+torch's profiler's, whose own cost is in them: their shares say more than their sizes. The LIF
+kernels of "cpp" stand with and without g++'s vectors, and MLX's convolution beside the same as a
+product of unfolded images.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "backends"), str(ROOT / "conformance")]
 
 import numpy as np  # noqa: E402
 
-from benchmarks.cpu_common import T, interleaved, quartiles  # noqa: E402
+from benchmarks.cpu_common import T, clocked, interleaved, quartiles  # noqa: E402
 
-SMALL, LARGE, SIZE, STEPS, LISTED = 16, 2**20, 32, 30, 12
+SMALL, MIDDLE, LARGE, SIZE, STEPS, LISTED = 16, 2**14, 2**20, 32, 30, 12
 MOVED = 5  # reads of x twice and of g once, writes of y and of the gradient of x
 PARTS = {
     "convolutions": ("convolution", "conv2d", "mkldnn"),
@@ -52,14 +54,81 @@ def copied(rounds: int) -> float:
     return MOVED / 2 * quartiles([1e3 * processor for _, processor in spans])[1]
 
 
-def parts(kernels: str) -> dict[str, float]:
+def kernels(rounds: int) -> dict[str, dict[str, float]]:
+    """Return what the kernels of "cpp" take alone, forward and backward, by size and vectors."""
+    import torch
+
+    from benchmarks.cpu_lif import ours
+    from snnx_torch.kernels import host
+
+    layer, split, flags = ours("snnx_torch", implementation="cpp"), host._split, host.FLAGS
+    spans: list[float] = []
+
+    def clocked_split(*given: Any) -> None:
+        spans.append(clocked(lambda: split(*given))[1])
+
+    found: dict[str, dict[str, float]] = {}
+    try:
+        host._split = clocked_split
+        for name, more in (("vectors", ()), ("no vectors", ("-fno-tree-vectorize",))):
+            host.FLAGS = (*flags, *more)
+            host.function.cache_clear()
+            host._folder.cache_clear()  # a library of the same path would not be loaded again
+            for neurons in (LARGE, MIDDLE):
+                x = torch.randn(T, neurons).abs().requires_grad_()
+                for _ in range(rounds):
+                    torch.autograd.grad(layer(x).sum(), x)
+                ways = {"forward": spans[2::2], "backward": spans[3::2]}
+                medians = {way: quartiles([1e3 * s for s in of])[1] for way, of in ways.items()}
+                found[f"{name}, {neurons} neurons"] = medians
+                spans.clear()
+    finally:
+        host._split, host.FLAGS = split, flags
+        host.function.cache_clear()
+    return found
+
+
+def mlx_products(rounds: int) -> dict[str, float]:
+    """Return a product's billions of operations a second, and a convolution in both ways."""
+    import mlx.core as mx
+
+    a, b = mx.random.normal((8192, 288)), mx.random.normal((288, 64))
+    x, weight = mx.random.normal((128, 8, 8, 32)), mx.random.normal((64, 3, 3, 32))
+    mx.eval(a, b, x, weight)
+
+    def direct(x: mx.array, weight: mx.array) -> mx.array:
+        return mx.conv2d(x, weight, 1, 1)
+
+    def unfolded(x: mx.array, weight: mx.array) -> mx.array:
+        n, h, w, c = x.shape
+        padded = mx.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+        seen = [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+        columns = mx.concatenate(seen, axis=-1).reshape(-1, 9 * c)
+        return (columns @ weight.reshape(len(weight), -1).T).reshape(n, h, w, -1)
+
+    def both(way: Any) -> Any:
+        gradient = mx.grad(lambda x, weight: (way(x, weight) ** 2).sum(), (0, 1))
+        return lambda: mx.eval(gradient(x, weight))
+
+    runs = [lambda: mx.eval(a @ b), both(direct), both(unfolded)]
+    spans = interleaved(runs, rounds)
+    product, *convolutions = (quartiles([1e3 * p for _, p in each])[1] for each in spans)
+    names = ("conv2d, both ways, ms", "unfolded, both ways, ms")
+    speed = 2 * 8192 * 288 * 64 / product / 1e6
+    return {
+        "product, 1e9 operations a second": speed,
+        **dict(zip(names, convolutions, strict=True)),
+    }
+
+
+def parts(how: str) -> dict[str, float]:
     """Return the self time of a digits step by what is done, and of its largest operations."""
     from torch.profiler import ProfilerActivity, profile
 
     from benchmarks.cpu_digits import chosen_batch, session
 
     batch, _ = chosen_batch(SIZE)
-    made = session("torch", kernels=kernels)
+    made = session("torch", kernels=how)
     for step in range(5):
         made.read(made.step([batch], {"step": step}))
     with profile(activities=[ProfilerActivity.CPU]) as seen:
@@ -88,6 +157,8 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "call_ms": calls(chosen.rounds),
         "copy_ms": copied(chosen.rounds),
+        "kernel_ms": kernels(chosen.rounds),
+        "mlx": mlx_products(chosen.rounds),
         "digits_step_ms": {how: parts(how) for how in ("generic", "cpp")},
     }
     chosen.out.parent.mkdir(parents=True, exist_ok=True)

@@ -89,4 +89,4 @@ def test_the_page_is_its_record() -> None:
     text = cpu.PAGE.read_text()
     assert cpu.page(text) == text, "run python benchmarks/cpu.py --page"
     records = [json.loads(path.read_text()) for path in cpu.RESULTS]
-    assert [record.get("LD_PRELOAD", "") for record in records] == ["", "libopenblas.so.0"]
+    assert [record["given"].get("LD_PRELOAD", "") for record in records] == ["", "libopenblas.so.0"]

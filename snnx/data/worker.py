@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from snnx.data.augment import Augmentation
 
 IDLE = -1
+KEPT = 64 << 20
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt; an array above the second is handed back
 # what a reader may raise for a file of others; all else is a fault of the code and ends the process
 FROM_FILES = (DataError, OSError, ValueError, MemoryError)
 
@@ -48,6 +52,18 @@ class Done:
     reason: str = ""
 
 
+def keep_memory() -> bool:
+    """Let glibc keep up to KEPT bytes that were freed; return False where there is no glibc.
+
+    Otherwise every large array of a sample is handed back to the system and asked for again, page
+    by page, which costs as much as decoding a recording.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return False
+    return all([mallopt(MMAP_THRESHOLD, KEPT // 2) == 1, mallopt(TRIM_THRESHOLD, KEPT) == 1])
+
+
 def serve(number: int, source: Any, connection: Connection, board: str) -> None:
     """Take tasks until there are no more or the other side is gone.
 
@@ -57,6 +73,7 @@ def serve(number: int, source: Any, connection: Connection, board: str) -> None:
     # the parent ends a run in order, and needs its workers until then
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    keep_memory()
     memory = SharedMemory(board)
     ring: Ring | None = None
     try:
