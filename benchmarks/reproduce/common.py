@@ -222,7 +222,7 @@ def provenance(record: Record) -> str:
     backend = ", ".join(f"{k} {v}" for k, v in env["backend"].items())
     spent = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
     lines = [
-        f"- Command: `python benchmarks/reproduce/{record.claim}.py{_option(record.backend)}`",
+        f"- Command: `{typed(record.claim, record.backend)}`",
         f"- Backend: {backend}; one thread of a shared {env['processor']} CPU",
         f"- Versions: snnx {env['snnx']} ({_commits(record)}), Python {env['python']}, "
         f"NumPy {env['numpy']}",
@@ -242,8 +242,13 @@ def _commits(record: Record) -> str:
     return ", ".join(f"{commit}: {n} run{'s' if n > 1 else ''}" for commit, n in count.items())
 
 
-def _option(backend: str) -> str:
-    return "" if backend == "torch" else f" --backend {backend}"
+def typed(claim: str, backend: str) -> str:
+    """Return what is typed to take the runs of a record again."""
+    other = beside(claim, backend)
+    library = other and other.values["environment"]["backend"].get("preloaded")
+    before = f"LD_PRELOAD={library} " if library else ""
+    option = "" if backend == "torch" else f" --backend {backend}"
+    return f"{before}python benchmarks/reproduce/{claim}.py{option}"
 
 
 @contextmanager

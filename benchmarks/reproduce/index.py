@@ -9,7 +9,7 @@ import importlib
 import json
 from collections import Counter
 
-from common import PAGES, RESULTS, Record, reflow, table
+from common import PAGES, RESULTS, Record, reflow, table, typed
 
 CLAIMS = {  # script: the claim of the four papers it belongs to
     "dspike_fdg": "1 Dspike",
@@ -38,10 +38,10 @@ CLAIMS = {  # script: the claim of the four papers it belongs to
 
 NOT_RUN = (
     ("Any claim with the network, data and epochs of its paper", "needs a GPU, and the data"),
-    ("Dspike Table 1 over 10 epochs of all 60,000 images", "time"),
-    ("ASGL Fig. 3a on a network as deep as ResNet-19", "time"),
+    ("Dspike Table 1 over 10 epochs of all 60,000 images", "time on two cores; needs a GPU"),
+    ("ASGL Fig. 3a on a network as deep as ResNet-19", "time on two cores; needs a GPU"),
     ("ASGL on SHD and MedlyDB", "neither data set is at hand"),
-    ("DSR: accuracy against T in a training as long as the paper's", "time"),
+    ("DSR: accuracy against T in a training as long as the paper's", "time; needs a GPU"),
 )
 
 
@@ -65,8 +65,7 @@ def page() -> str:
     for claim, label in CLAIMS.items():
         script = importlib.import_module(claim)
         for what, paper, here, verdict, *backend in script.summary(Record(claim)):
-            option = "" if backend in ([], ["torch"]) else f" --backend {backend[0]}"
-            command = f"`python benchmarks/reproduce/{claim}.py{option}`"
+            command = f"`{typed(claim, backend[0] if backend else 'torch')}`"
             rows.append([label, what, paper, here, verdict, command, f"[page]({claim}.md)"])
     head = ["", "claim", "paper", "here", "verdict", "command", ""]
     count = Counter(row[4].strip("*") for row in rows)

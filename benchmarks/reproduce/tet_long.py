@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 from _both import accuracies, on_mlx
 from _landscapes import contours, landscapes, rises, verdict_rows
+from _over_time import over_time
 from common import (
     Record,
     Values,
@@ -179,21 +180,6 @@ def paired(record: Record) -> str:
     return table([*head, "paper: SDT", "paper: TET"], rows)
 
 
-def over_time(record: Record, steps: int) -> str:
-    """Return the table of both losses against time, after each step and at each step alone."""
-    runs = found_runs(record, steps)
-    count = len(runs["sdt"][0]["after"])
-    rows = [
-        [
-            f"{loss.upper()} {what}",
-            *(percent([r[name][t] for r in runs[loss]]) for t in range(count)),
-        ]
-        for name, what in (("after", "mean of 1..T"), ("single", "step T alone"))
-        for loss in LOSSES
-    ]
-    return table([f"percent, trained at T = {steps}", *range(1, count + 1)], rows)
-
-
 def page(record: Record) -> str:
     """Return the page."""
     s = record.settings
@@ -201,7 +187,7 @@ def page(record: Record) -> str:
     every = times(record)
     count = len(found_runs(record, every[-1])["sdt"])
     channels, listed = ", ".join(map(str, s["channels"])), ", ".join(map(str, every))
-    time_tables = "\n\n".join(over_time(record, steps) for steps in every)
+    time_tables = "\n\n".join(over_time(found_runs(record, steps), steps) for steps in every)
     return reflow(
         f"""# TET where the network fits its images
 
@@ -248,7 +234,7 @@ radius 1/2 was chosen before the runs and decides; the whole disc was added afte
 
 {says(record)}
 
-{accuracies(record)}
+{accuracies(record, lambda mlx: beside_torch(record, mlx))}
 ## What was reduced
 
 A pool to 14 x 14 and {len(s["channels"])} convolutions of stride 2 with {channels} channels in the
@@ -280,6 +266,21 @@ steps of SDT.
 
 TET's own loss is flatter around TET's weights. SDT's loss is not, near them: training by SDT has
 driven that very loss almost to 0, and it rises from there a little less over a short way."""
+
+
+def beside_torch(record: Record, mlx: Record) -> str:
+    """Return TET's gain on both backends by the seeds of MLX, and MLX's tables over time."""
+    said = []
+    for steps in times(mlx):
+        own, other = (differences(found_runs(r, steps), "test_accuracy") for r in (mlx, record))
+        both = (mean_error(gains[: len(own)].tolist()) for gains in (own, other))
+        pair = ("{:+.2f} ± {:.2f}".format(*gain) for gain in both)
+        said.append("{} and {} at T = {}".format(*pair, steps))
+    tables = "\n\n".join(over_time(found_runs(mlx, steps), steps) for steps in times(mlx))
+    return f"""TET less SDT on MLX and on torch, points by the same seeds: {"; ".join(said)}.
+
+{tables}
+"""
 
 
 def draw(record: Record) -> None:
