@@ -35,7 +35,7 @@ from snnx.program import flatten
 
 CLAIM = "dsr_cost"
 SETTINGS = {
-    "T": [5, 10, 20],
+    "T": [5, 10, 15, 20],
     "kinds": ["if", "lif"],
     "small_batch": 64,
     "preact_batch": 4,
@@ -138,7 +138,8 @@ def cost_table(record: Record, name: str, kind: str, what: str, scale: float, di
         found = [f"{scale * v:.{digits}f}" for v in cost(record, name, kind, b, what)]
         rows.append([b, *found, f"{growth(record, name, kind, b, what):.3f}"])
     times = record.settings["T"]
-    return table(["", *(f"T = {t}" for t in times), f"{times[-1]} over {times[0]}"], rows)
+    head = [f"{kind.upper()} layers", *(f"T = {t}" for t in times)]
+    return table([*head, f"{times[-1]} over {times[0]}"], rows)
 
 
 def page(record: Record) -> str:
