@@ -74,7 +74,7 @@ class _Reader:
         while self.place < len(self.content):
             kind, body = self.element()
             if kind == COMPRESSED:
-                kind, body = _Reader(_unpacked(body), 0, self.order).element()
+                kind, body = _Reader(_unpacked(body, self.order), 0, self.order).element()
             if kind != MATRIX:
                 raise _Damaged(f"an element of type {kind} stands where a matrix should")
             yield _Reader(body, 0, self.order, self.depth + 1).matrix()
@@ -168,12 +168,11 @@ class _Reader:
         return body.decode("utf-8")
 
 
-def _unpacked(body: bytes) -> bytes:
+def _unpacked(body: bytes, order: str) -> bytes:
     """The element in a zlib stream, whose size is looked at before all of it is unpacked."""
     stream = zlib.decompressobj()
     head = stream.decompress(body, 8)
-    size = struct.unpack("<I", head[4:8])[0] if len(head) == 8 else 0
-    size = min(size, int.from_bytes(head[4:8], "big")) + 8  # whichever byte order it has
+    size = 8 + (struct.unpack(f"{order}I", head[4:8])[0] if len(head) == 8 else 0)
     fits(size, "a matrix of the MAT file", "the file is damaged")
     rest = stream.decompress(stream.unconsumed_tail, size + 8)
     if stream.unconsumed_tail:
