@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from kernels_contenders import ROOT, Run, agrees, contenders, neurons, numbers_of
-from rows import environment, measured, options, taken
+from rows import by_itself, options, taken
 
 LIMIT = 120.0  # seconds of a row
 LONG = 200.0  # from T = 16 on, where a kernel may compile for half a minute
@@ -178,14 +178,8 @@ def main() -> int:
         for dtype in size.dtypes
     ]
     more = {"TRITON_INTERPRET": "1"} if chosen.cpu else {}
-    base = [sys.executable, __file__, "--out", str(chosen.out), *(["--cpu"] if chosen.cpu else [])]
-
-    def run(row: dict[str, Any], seconds: float) -> dict[str, Any]:
-        variables = environment(chosen.cpu, **more)
-        return measured([*base, "--one", json.dumps(row)], variables, seconds)
-
     times = "of an interpreter: they say nothing" if chosen.cpu else "of a graph's replay"
-    return taken(chosen, listed, run, shown, times=times)
+    return taken(chosen, listed, by_itself(__file__, chosen, **more), shown, times=times)
 
 
 if __name__ == "__main__":

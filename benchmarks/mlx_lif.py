@@ -20,7 +20,7 @@ import sys
 import time
 from typing import Any
 
-from rows import ROOT, environment, measured, options, taken
+from rows import ROOT, by_itself, options, taken
 
 sys.path[:0] = [str(ROOT), str(ROOT / "backends")]
 
@@ -140,13 +140,7 @@ def main() -> int:
         ({"row": f"lif T=4 N={size['neurons']}", "how": how, **size}, LIMIT)
         for how in (*HOWS, *MORE)
     ]
-    base = [sys.executable, __file__, "--out", str(chosen.out), *(["--cpu"] if chosen.cpu else [])]
-
-    def run(row: dict[str, Any], seconds: float) -> dict[str, Any]:
-        more = {"MLX_ENABLE_TF32": os.environ.get("MLX_ENABLE_TF32", "0")}
-        variables = environment(chosen.cpu, **more)
-        return measured([*base, "--one", json.dumps(row)], variables, seconds)
-
+    run = by_itself(__file__, chosen, MLX_ENABLE_TF32=os.environ.get("MLX_ENABLE_TF32", "0"))
     times = "of tiny arrays: they say nothing" if chosen.cpu else "of the wall clock"
     return taken(chosen, listed, run, shown, times=times)
 

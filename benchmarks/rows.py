@@ -82,6 +82,13 @@ def measured(command: Sequence[str], variables: dict[str, str], limit: float) ->
     return {**row, **values}
 
 
+def by_itself(script: str, chosen: argparse.Namespace, **more: str) -> Callable[[Row, float], Row]:
+    """Return what runs a row by the script itself, `--one ROW`, in an environment with `more`."""
+    command = [sys.executable, script, "--out", str(chosen.out), *["--cpu"] * chosen.cpu, "--one"]
+    variables = environment(chosen.cpu, **more)
+    return lambda row, seconds: measured([*command, json.dumps(row)], variables, seconds)
+
+
 def options(text: str | None, budget: float) -> argparse.ArgumentParser:
     """Return a parser of what every script takes."""
     parser = argparse.ArgumentParser(description=(text or "").partition("\n")[0])

@@ -17,9 +17,9 @@ from snnx.program import Parameter, Program, Step
 from snnx.recompute import ranges
 from snnx_mlx import draws
 from snnx_mlx.arrays import custom_op
+from snnx_mlx.emitting import emitted
 from snnx_mlx.namespace import xp
 from snnx_mlx.ops import RULES
-from snnx_mlx.packed import emitted
 from snnx_mlx.ranks import Share
 from snnx_mlx.recompute import again
 

@@ -17,6 +17,7 @@ from snnx.batch import check_state
 from snnx.mode import NORMS
 from snnx_torch import draws
 from snnx_torch.array_layer import array_layer
+from snnx_torch.emitting import emitted
 from snnx_torch.prepare import Draw, Play, Prepared
 from snnx_torch.ranks import Share
 from snnx_torch.recompute import again
@@ -129,7 +130,8 @@ def _outputs(
     if item.rule is not None:
         if low is not None:
             inputs = {n: v.to(low) if n in item.lowers else v for n, v in inputs.items()}
-        return item.rule(inputs, attributes)
+        found = item.rule(inputs, attributes)
+        return emitted(found, inputs, attributes) if item.more else found
     if item.op == "array_layer":
         return array_layer(attributes["layer"], inputs)
     return {"y": inputs["x"]}

@@ -13,7 +13,6 @@ from snnx.passes import further_outputs, lean_form
 from snnx.program import Parameter, Program, Step
 from snnx.random import key_hash
 from snnx.recompute import ranges
-from snnx_torch.emitting import emitting
 from snnx_torch.kernels.neuron import known
 from snnx_torch.kernels.pair import known as known_pair
 from snnx_torch.ops import RULES, Rule
@@ -125,7 +124,7 @@ def prepare(
         plays.append(
             Play(
                 step.op,
-                emitting(rule) if rule is not None and more else rule,
+                rule,
                 step.path,
                 step.output,
                 tuple(more.items()),

@@ -8,6 +8,7 @@ import shutil
 from typing import Any
 
 import numpy as np
+import pytest
 
 from snnx.emit import Source
 from snnx.emit.c_text import cpp_name, cpp_program, grouped
@@ -64,3 +65,13 @@ class HostKernels:
         assert not (grouped(source) and (failed or threads % group)), source.name
         self.launches += 1
         return [mx.array(a).view(d) for a, (_, d) in zip(made, outputs, strict=True)]
+
+
+def on_host(monkeypatch: pytest.MonkeyPatch) -> HostKernels:
+    """Let MLX's kernels run on the host."""
+    from snnx_mlx.kernels import launch
+
+    kernels = HostKernels()
+    monkeypatch.setattr(launch, "target", lambda: "metal")
+    monkeypatch.setattr(launch, "execute", kernels.execute)
+    return kernels

@@ -12,7 +12,7 @@ from snnx import LIF, Rectangular
 from snnx.backend import load_backend
 from snnx.emit.variant import Argument, named_source
 from snnx.ops import OPS
-from tests.mlx_host import INSTALLED, HostKernels
+from tests.mlx_host import INSTALLED
 from tests.test_emit_cpp import EPS, outcome, samples
 
 SUMMED = 2 * EPS  # on the CPU MLX adds the partial sums one after another
@@ -25,17 +25,6 @@ def served(sample: Any) -> bool:
     whole = all(a.shape[0] == sample.attributes["steps"] for a in given)
     alone = "residual" not in sample.inputs
     return (whole or alone) and sample.attributes.get("copies", 1) == 1
-
-
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> HostKernels:
-    """Let MLX's kernels run on the host."""
-    from snnx_mlx.kernels import launch
-
-    kernels = HostKernels()
-    monkeypatch.setattr(launch, "target", lambda: "metal")
-    monkeypatch.setattr(launch, "execute", kernels.execute)
-    return kernels
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from snnx import LIF, Learned, Rectangular, Triangular
 from snnx.backend import load_backend
 from snnx.ops import OPS
-from tests.mlx_host import INSTALLED, HostKernels
+from tests.mlx_host import INSTALLED, HostKernels, on_host
 from tests.own_neurons import OWN
 from tests.test_emit_cpp import outcome
 
@@ -27,11 +27,7 @@ LEARNED = LIF(
 @pytest.fixture(params=["a thread a unit", "several units a thread"])
 def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> HostKernels:
     """Let MLX's kernels run on the host, in either form."""
-    from snnx_mlx.kernels import launch
-
-    kernels = HostKernels()
-    monkeypatch.setattr(launch, "target", lambda: "metal")
-    monkeypatch.setattr(launch, "execute", kernels.execute)
+    kernels = on_host(monkeypatch)
     if request.param != "a thread a unit":
         module = importlib.import_module("snnx_mlx.kernels.recurrent")  # not its function
         monkeypatch.setattr(module, "RESIDENT", 1)

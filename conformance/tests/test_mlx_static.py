@@ -43,17 +43,6 @@ MODEL = Chain(
 )
 
 
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> HostKernels:
-    """Let MLX's kernels run on the host."""
-    from snnx_mlx.kernels import launch
-
-    kernels = HostKernels()
-    monkeypatch.setattr(launch, "target", lambda: "metal")
-    monkeypatch.setattr(launch, "execute", kernels.execute)
-    return kernels
-
-
 def batch() -> Any:
     rng = np.random.default_rng(4)
     x = rng.uniform(size=(6, 4, 4, 1)).astype(np.float32)

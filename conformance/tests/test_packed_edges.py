@@ -30,6 +30,7 @@ from snnx import (  # noqa: E402
 from snnx.backend import load_backend  # noqa: E402
 from snnx.passes import further_outputs, mark_packed  # noqa: E402
 from snnx.program import flatten  # noqa: E402
+from snnx_torch.ops import RULES  # noqa: E402
 from tests.residuals import outcomes  # noqa: E402
 
 CPP = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not on PATH")
@@ -150,7 +151,8 @@ def test_training_with_emitted_bits_is_that_of_packed_ones(
     for apart in (False, True):
         with monkeypatch.context() as patch:
             if apart:  # the kernels write none, so that the edges are packed by themselves
-                patch.setattr("snnx_torch.prepare.emitting", unaware)
+                for op in ("neuron", "norm_neuron"):
+                    patch.setitem(RULES, op, unaware(RULES[op]))
             made = session(net_of(neuron), True, "cpp")
             losses = [made.read(made.step([batch()], {"step": i}))["loss"] for i in range(3)]
         results.append((losses, made.export().parameters))
@@ -160,10 +162,8 @@ def test_training_with_emitted_bits_is_that_of_packed_ones(
 
 
 def unaware(rule: Any) -> Any:
-    """Return the emitting rule of a rule that is not told to write bits."""
-    from snnx_torch.emitting import emitting
-
-    return emitting(lambda inputs, attributes: rule(inputs, {**attributes, "emits": False}))
+    """Return a rule that is not told to write bits, so that they are packed after it."""
+    return lambda inputs, attributes: rule(inputs, {**attributes, "emits": False})
 
 
 @CPP

@@ -18,17 +18,6 @@ INSTALLED = importlib.util.find_spec("mlx") is not None and shutil.which("g++") 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="mlx is not installed, or g++ not on PATH")
 
 
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> HostKernels:
-    """Let MLX's kernels run on the host."""
-    from snnx_mlx.kernels import launch
-
-    kernels = HostKernels()
-    monkeypatch.setattr(launch, "target", lambda: "metal")
-    monkeypatch.setattr(launch, "execute", kernels.execute)
-    return kernels
-
-
 def session(neuron: Any, lean: bool, norm: bool = False) -> Any:
     import snnx
     from snnx.backend import load_backend
