@@ -15,7 +15,18 @@ from common import (
     table,
 )
 
-CHANCE = {3: "5 or 6", 5: "8 or 9", 10: "13"}  # by Student's t, two-sided
+# of so many seeds, one time in how many a mean is beyond two standard errors: Student's t
+CHANCE = {
+    2: "3 or 4",
+    3: "5 or 6",
+    4: "7",
+    5: "8 or 9",
+    6: "10",
+    7: "11",
+    8: "12",
+    9: "12",
+    10: "13",
+}
 Pairs = dict[str, list[tuple[Values, Values]]]  # of every way, the runs on torch and on MLX
 
 
