@@ -1,5 +1,8 @@
 """What a kernel body needs above it on Metal, CUDA and in C++: macros, types, the draw of bits.
 
+CUDA's expf ends in a product, which its compiler would fuse with a sum behind it: so 0 is added by
+an addition that is never fused.
+
 SNN_VOTE(array, time, condition) writes the condition of 32 neighbouring threads as one word: by a
 ballot of the warp or SIMD group, whose size is 32; in C++ the grid gathers what each thread noted.
 """
@@ -55,7 +58,7 @@ typedef unsigned int uint;
 #define SNN_DIV(a, b) __fdiv_rn(a, b)
 #define SNN_HIGH(a, b) __umulhi(a, b)
 #define SNN_FMA(a, b, c) __fmaf_rn(a, b, c)
-#define SNN_EXP(a) expf(a)
+#define SNN_EXP(a) __fadd_rn(expf(a), 0.0f)
 #define SNN_LOG(a) logf(a)
 #define SNN_TANH(a) tanhf(a)
 #define SNN_ATAN(a) atanf(a)

@@ -3,7 +3,8 @@
 What differs between the three stands in a header of macros (`c_header`). The body names the arrays
 as its arguments, `sizes` as an array of uint, DATA and WORD as types, SNN_GID as the thread's
 number.
-CUDA's multiplication is __fmul_rn, which no compiler contracts; Metal and C++ switch it off.
+CUDA's multiplication is __fmul_rn, which no compiler contracts, since MLX passes its compiler no
+option against it; Metal and C++ switch contraction off.
 """
 
 from __future__ import annotations
