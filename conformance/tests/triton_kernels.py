@@ -70,7 +70,8 @@ def test_spikes_are_bit_equal_forward_recomputed_and_generic(name):
     arrays = {"x": x, "g_y": torch.zeros_like(x)}
     arrays |= {f"p{i}_at": numbers[n.name] for i, n in enumerate(made.numbers)}
     layout = Layout.of((3, 37)).lanes("neuron", 37, 2)
-    again = launch(backward(made, variant, TritonWriter), made, variant, layout, arrays, 64)
+    source = backward(made, variant, TritonWriter)
+    again = launch(source, made, variant, layout, x.dtype, 64)(arrays)
     fired = again["witness"].view_as(x) > 0
     assert 0.05 < fired.float().mean() < 0.6
     assert torch.equal(fired, found["y"] > 0)
@@ -116,6 +117,7 @@ def test_the_operators_are_declared_rightly(keep):
     torch.library.opcheck(neuron_forward, arguments, test_utils=tests)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("unit_", "attributes"),
     [

@@ -36,6 +36,9 @@ class Source:
     arguments: tuple[Argument, ...]
     votes: int = 0
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # no two texts share one
+
     def names(self, *roles: Role) -> tuple[str, ...]:
         """Return the names of the arguments of these roles, in order."""
         return tuple(a.name for a in self.arguments if a.role in roles)

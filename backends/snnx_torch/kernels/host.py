@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -87,30 +88,60 @@ def summing(unit: Unit, layout: Layout, size: int) -> Layout:
     return layout.lanes(widest(unit), layout.total, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel with all that the shapes of its arrays decide; called with arrays, it runs.
+
+    outputs: name, flat shape and dtype of each array that it writes; order: name of each array that
+    it takes, with its dtype where it is given.
+    """
+
+    source: Source
+    data: str
+    word: int
+    outputs: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+    order: tuple[tuple[str, torch.dtype | None], ...]
+    numbers: Any
+    threads: int
+
+    def __call__(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the kernel on arrays by name; return what it wrote, in flat shapes."""
+        outputs = {name: torch.empty(shape, dtype=dtype) for name, shape, dtype in self.outputs}
+        every = [
+            outputs[name] if dtype is None else arrays[name].to(dtype).contiguous()
+            for name, dtype in self.order
+        ]
+        pointers = (ctypes.c_void_p * len(every))(*(a.data_ptr() for a in every))
+        run = function(self.source, self.data, self.word)
+        _split(run, pointers, self.numbers, self.threads, SPLIT)
+        return outputs
+
+
 def launch(
     source: Source,
     unit: Unit,
     variant: Variant,
     layout: Layout,
-    arrays: Mapping[str, Tensor],
+    data: torch.dtype,
     size: int,
     samples: int = 0,
     key: int = 0,
-) -> dict[str, Tensor]:
-    """Run a kernel on the CPU; return what it wrote, in flat shapes."""
-    like = arrays["x"] if "x" in arrays else arrays["g_y"]
+) -> Launch:
+    """Return the launch of a kernel on arrays of a layout."""
     kind = kinds(source, unit, variant)
-    types = {name: like.dtype if k == "data" else _TYPES[k] for name, k in kind.items()}
-    outputs = {
-        name: torch.empty(shape, dtype=types[name])
-        for name, shape in shapes(source, unit, variant, layout).items()
-    }
-    given = {n: arrays[n].to(types[n]).contiguous() for n in source.names("in")}
-    by_name = given | outputs
+    types = {name: data if k == "data" else _TYPES[k] for name, k in kind.items()}
+    written = shapes(source, unit, variant, layout)
+    outputs = tuple((name, shape, types[name]) for name, shape in written.items())
+    order = tuple((name, None if name in written else types[name]) for name in kind)
     numbers = sizes(source, unit, layout, samples, key)
     threads = layout.lane * layout.groups if "lane" in numbers else layout.total
-    call(source, like.dtype, int(kind.get("bits", "word32")[4:]), by_name, numbers, threads)
-    return outputs
+    word = int(kind.get("bits", "word32")[4:])
+    return Launch(source, _DATA[data], word, outputs, order, _whole(numbers), threads)
+
+
+def _whole(numbers: Mapping[str, int]) -> Any:
+    """Return whole numbers as a kernel reads them."""
+    return (ctypes.c_uint32 * max(len(numbers), 1))(*numbers.values())
 
 
 def call(
@@ -125,8 +156,8 @@ def call(
     """Run so many threads of a kernel on contiguous arrays by name."""
     every = [arrays[a.name] for a in source.arguments if a.role != "size"]
     pointers = (ctypes.c_void_p * len(every))(*(a.data_ptr() for a in every))
-    whole = (ctypes.c_uint32 * max(len(numbers), 1))(*numbers.values())
-    _split(function(source, _DATA[data], word), pointers, whole, threads, split)
+    run = function(source, _DATA[data], word)
+    _split(run, pointers, _whole(numbers), threads, split)
 
 
 def _split(run: Any, pointers: Any, numbers: Any, threads: int, split: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,35 +48,57 @@ def summing(unit: Unit, layout: Layout, size: int) -> Layout:
     return layout.lanes(share, width, max(PROGRAMS // blocks, 1))
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel with all that the shapes of its arrays decide; called with arrays, it runs.
+
+    outputs: name, flat shape and dtype of each array that it writes; numbers: the whole numbers
+    that it takes.
+    """
+
+    source: Source
+    outputs: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
+    numbers: Mapping[str, int]
+    grid: tuple[int, ...]
+    size: int
+
+    def __call__(self, arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the kernel on arrays by name; return what it wrote, in flat shapes."""
+        device = (arrays["x"] if "x" in arrays else arrays["g_y"]).device
+        outputs = {n: torch.empty(s, dtype=d, device=device) for n, s, d in self.outputs}
+        given = {n: arrays[n].contiguous() for n in self.source.names("in")}
+        every: dict[str, Any] = {**given, **outputs, **self.numbers}
+        votes = [a.name for a in self.source.arguments if a.kind == "vote"]
+        every |= {n: every[n].view(torch.uint8) for n in votes}
+        ordered = [every[a.name] for a in self.source.arguments]
+        run = function(self.source)[self.grid]
+        with on(device):
+            run(*ordered, BLOCK=self.size, num_warps=WARPS, enable_fp_fusion=False)
+        return outputs
+
+
 def launch(
     source: Source,
     unit: Unit,
     variant: Variant,
     layout: Layout,
-    arrays: Mapping[str, Tensor],
+    data: torch.dtype,
     size: int,
     samples: int = 0,
     key: int = 0,
-) -> dict[str, Tensor]:
-    """Run a kernel; return what it wrote, in flat shapes."""
-    like = arrays["x"] if "x" in arrays else arrays["g_y"]
+) -> Launch:
+    """Return the launch of a kernel on arrays of a layout, with `size` neurons to a program."""
     kind = kinds(source, unit, variant)
-    outputs: dict[str, Tensor] = {}
+    outputs = []
     for name, shape in shapes(source, unit, variant, layout).items():
-        dtype = {"data": like.dtype, "float": torch.float32, "byte": torch.uint8}.get(kind[name])
+        dtype = {"data": data, "float": torch.float32, "byte": torch.uint8}.get(kind[name])
         if name.startswith("partial_"):
             shape = _partial_shape(name, shape, unit, layout, size)
-        outputs[name] = torch.empty(shape, dtype=dtype or _WORDS[kind[name]], device=like.device)
-    given = {n: arrays[n].contiguous() for n in source.names("in")}
+        outputs.append((name, shape, dtype or _WORDS[kind[name]]))
     numbers = sizes(source, unit, layout, samples, key)
-    every: dict[str, Any] = {**given, **outputs, **numbers}
-    every |= {n: every[n].view(torch.uint8) for n in kind if kind[n] == "vote"}
-    ordered = [every[a.name] for a in source.arguments]
     columns = -(-(layout.lane if "lane" in numbers else layout.total) // size)
     grid = (columns, layout.groups) if "lane" in numbers else (columns,)
-    with on(like.device):
-        function(source)[grid](*ordered, BLOCK=size, num_warps=WARPS, enable_fp_fusion=False)
-    return outputs
+    return Launch(source, tuple(outputs), numbers, grid, size)
 
 
 def _partial_shape(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -12,11 +13,79 @@ from torch import Tensor
 from snnx.emit import Unit, Variant, chunk_of, unit
 from snnx_torch.draws import Drawn
 from snnx_torch.kernels.implementation import fused
-from snnx_torch.kernels.ops import neuron_forward, register
+from snnx_torch.kernels.ops import register
 from snnx_torch.scan import Plan, planned
 from snnx_torch.sequence import distinct, sequence
 
+OPS = torch.ops.snnx
 UNITS: dict[str, Unit] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a call of the kernels fixes besides arrays: see `snnx_torch.kernels.ops`.
+
+    counts: how many arrays there are beside the input, states given and numbers; outputs: y, what
+    is observed and `finals` states. learned: which numbers have gradients.
+    """
+
+    spec: str
+    samples: int
+    key: int
+    recomputes: bool
+    counts: tuple[int, int, int]
+    outputs: int
+    finals: int
+    observe: bool
+    emits: bool
+    learned: tuple[bool, ...]
+
+    def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return everything that the kernel writes; `tensors` as `NeuronKernels` takes them."""
+        x, extra, states, numbers = self.parted(tensors)
+        fixed = (self.spec, self.samples, self.key)
+        return OPS.neuron_forward(x, extra, states, numbers, *fixed)
+
+    def parted(
+        self, tensors: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+        """Return x, what comes beside it, the given states, and the numbers of the unit."""
+        extra, states, _ = self.counts
+        first, last = 1 + extra, 1 + extra + states
+        return tensors[0], list(tensors[1:first]), list(tensors[first:last]), list(tensors[last:])
+
+
+class NeuronKernels(torch.autograd.Function):
+    """apply(call, x, *beside, *states, *numbers) -> y, (spike, potential), *states, (bits)."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Any:
+        made = call.forward(tensors)
+        x, extra, states, numbers = call.parted(tensors)
+        last = len(made) - call.emits
+        kept, fired = made[call.outputs : last], made[last:]
+        every = [kept, [], [], numbers]
+        if call.recomputes:
+            every = [[x, *kept], extra, states, numbers]
+        ctx.call, ctx.lengths = call, [len(each) for each in every]
+        ctx.save_for_backward(*(t for each in every for t in each))
+        ctx.mark_non_differentiable(*(made[1:3] if call.observe else []), *fired)
+        return (*made[: call.outputs], *fired)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        call, saved, lists, start = ctx.call, ctx.saved_tensors, [], 0
+        for length in ctx.lengths:
+            lists.append(list(saved[start : start + length]))
+            start += length
+        kept, extra, states, numbers = lists
+        g_states = list(grads[call.outputs - call.finals : call.outputs])
+        given = (extra, states, numbers, grads[0], g_states, call.spec, call.samples, call.key)
+        g_x, *found = OPS.neuron_backward(kept, *given)
+        beside, count, _ = call.counts
+        learned = iter(found[count:])
+        g_numbers = [next(learned) if each else None for each in call.learned]
+        return (None, g_x, *[None] * beside, *found[:count], *g_numbers)
 
 
 def known(plan: Plan, inputs: Sequence[str] = ()) -> str:
@@ -63,7 +132,13 @@ def neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str
         final,
         emits,
     )
-    made = neuron_forward(x, extra, states, numbers, spec, samples, key)
+    observed, finals = 2 * plan.observe, len(plan.states) if final else 0
+    recomputes, learned = _recomputes(name)
+    counts = (len(extra), len(states), len(numbers))
+    outputs = 1 + observed + finals
+    fixed = (recomputes, counts, outputs, finals, plan.observe, emits, learned)
+    call, tensors = Call(spec, samples, key, *fixed), (x, *extra, *states, *numbers)
+    made = NeuronKernels.apply(call, *tensors) if trains else call.forward(tensors)
     names = ["y", *(("spike", "potential") if plan.observe else ())]
     names += list(plan.states) if final else []
     found = dict(zip(names, made, strict=False))
@@ -73,6 +148,13 @@ def neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str
         if seen in found:
             found[seen] = found[seen].detach()
     return found
+
+
+@torch.compiler.assume_constant_result
+def _recomputes(name: str) -> tuple[bool, tuple[bool, ...]]:
+    """Say whether the backward of a unit recomputes, and which of its numbers are learned."""
+    of = UNITS[name]
+    return of.bits is None, tuple(n.learned for n in of.numbers)
 
 
 def whole(steps: int) -> int:

@@ -1,16 +1,17 @@
-"""The kernels as operators of torch: opaque to the compiler, with shapes and gradients declared.
+"""The kernels as operators of torch: opaque to the compiler, with shapes declared.
 
     snnx::neuron_forward(x, extra, states, numbers, spec, ...) -> [y, ...]
     snnx::neuron_backward(kept, extra, states, numbers, cotangents, spec, ...) -> [g_x, ...]
 
 `spec` names the kernels by their text, so it means the same in every process; `register` makes it
-known. `extra` is a mask, imposed spikes, or what mask bits are drawn from.
+known. `extra` is a mask, imposed spikes, or what mask bits are drawn from. Which operator is
+whose gradient is said where they are called: `snnx_torch.kernels.neuron` and `pair`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ from snnx.emit.triton_text import TritonWriter
 from snnx_torch.kernels import host, launch
 from snnx_torch.kernels.launch import _WORDS, block, summed
 
+Launch = launch.Launch | host.Launch
+CALLS = 4096  # launches that are remembered, by spec, shape and dtype
 WRITERS = {"triton": TritonWriter, "cpp": CWriter}
 LAUNCH = {"triton": launch.launch, "cpp": host.launch}
 SUMMING = {"triton": launch.summing, "cpp": host.summing}
@@ -87,6 +90,32 @@ def _shaped(name: str, array: Tensor, shape: torch.Size) -> Tensor:
     return array.view(*array.shape[:-1], *shape)
 
 
+@lru_cache(CALLS)
+def _forward_launch(
+    spec: str, shape: torch.Size, data: torch.dtype, samples: int, key: int
+) -> Launch:
+    """Return the launch of a spec's forward on steps of a shape [N, *F]."""
+    known = _SPECS[spec]
+    size = block(known.unit, replace(known.variant, keep=""), data.itemsize)
+    parts = (known.forward, known.unit, known.variant, Layout.of(tuple(shape)))
+    return LAUNCH[known.language](*parts, data, size, samples, key)
+
+
+@lru_cache(CALLS)
+def _backward_launch(
+    spec: str, final: bool, shape: torch.Size, data: torch.dtype, samples: int, key: int
+) -> tuple[Launch, Layout]:
+    """Return the launch of a spec's backward, and the layout by which its sums are finished."""
+    known, source = _SPECS[spec], _backward(spec, final)
+    variant = replace(known.variant, final=final)
+    size = block(known.unit, variant, data.itemsize)
+    layout = Layout.of(tuple(shape))
+    if known.unit.learned:
+        layout = SUMMING[known.language](known.unit, layout, size)
+    parts = (source, known.unit, variant, layout)
+    return LAUNCH[known.language](*parts, data, size, samples, key), layout
+
+
 @torch.library.custom_op("snnx::neuron_forward", mutates_args=())
 def neuron_forward(
     x: Tensor,
@@ -100,10 +129,7 @@ def neuron_forward(
     """Return y, observed sequences, final states and what the backward needs, as the spec says."""
     known, shape = _SPECS[spec], x.shape[1:]
     arrays = {"x": x, **_arrays(known, extra, states, numbers)}
-    size = block(known.unit, replace(known.variant, keep=""), x.element_size())
-    layout = Layout.of(tuple(shape))
-    parts = (known.forward, known.unit, known.variant, layout)
-    found = LAUNCH[known.language](*parts, arrays, size, samples, key)
+    found = _forward_launch(spec, shape, x.dtype, samples, key)(arrays)
     return [_shaped(name, array, shape) for name, array in found.items()]
 
 
@@ -141,17 +167,12 @@ def neuron_backward(
 ) -> list[Tensor]:
     """Return the gradients of x, the given states and the learned numbers."""
     known, shape = _SPECS[spec], g_y.shape[1:]
-    source = _backward(spec, bool(g_states))
-    variant = replace(known.variant, final=bool(g_states))
-    names = ("x", "checkpoints") if variant.keep == "input" else ("bits",)
+    names = ("x", "checkpoints") if known.variant.keep == "input" else ("bits",)
     arrays = dict(zip(names, kept, strict=False))
     arrays |= _arrays(known, extra, states, numbers)
     arrays |= {"g_y": g_y} | {f"g_s{i}_out": g for i, g in enumerate(g_states)}
-    size = block(known.unit, variant, g_y.element_size())
-    layout = Layout.of(tuple(shape))
-    if known.unit.learned:
-        layout = SUMMING[known.language](known.unit, layout, size)
-    got = LAUNCH[known.language](source, known.unit, variant, layout, arrays, size, samples, key)
+    run, layout = _backward_launch(spec, bool(g_states), shape, g_y.dtype, samples, key)
+    got = run(arrays)
     gradients = summed(known.unit, got, layout)
     learned = dict(zip((n.name for n in known.unit.numbers), numbers, strict=True))
     found = [a.view(*a.shape[:-1], *shape) for n, a in got.items() if not n.startswith("partial")]
@@ -178,61 +199,3 @@ def _(
         torch.empty_like(a) for a, n in zip(numbers, known.unit.numbers, strict=True) if n.learned
     ]
     return [g_x, *beside, *given, *learned]
-
-
-def _keep(ctx: Any, inputs: Any, output: Any) -> None:
-    x, extra, states, numbers, spec, samples, key = inputs
-    known = _SPECS[spec]
-    names = known.forward.names("out")
-    made = dict(zip(names, output, strict=True))
-    kept = [made[n] for n in ("bits", "checkpoints") if n in made]
-    if known.variant.keep == "input":
-        kept = [x, *kept]
-    recomputes = known.variant.keep == "input"
-    lists = [kept, extra if recomputes else [], states if recomputes else [], numbers]
-    ctx.lengths = [len(each) for each in lists]
-    ctx.save_for_backward(*(t for each in lists for t in each))
-    ctx.spec, ctx.samples, ctx.key, ctx.names = spec, samples, key, names
-    ctx.given, ctx.extras, ctx.like = len(states), len(extra), (output[0].shape, output[0].dtype)
-    ctx.set_materialize_grads(False)
-
-
-def _pull(ctx: Any, grads: list[Tensor | None]) -> Any:
-    known = _SPECS[ctx.spec]
-    lists, start, saved = [], 0, ctx.saved_tensors  # a checkpoint gives them once
-    for length in ctx.lengths:
-        lists.append(list(saved[start : start + length]))
-        start += length
-    kept, extra, states, numbers = lists
-    by_name = dict(zip(ctx.names, grads, strict=True))
-    g_y = by_name["y"]
-    g_states = [by_name.get(f"s{i}_out") for i in range(len(known.unit.states))]
-    like = next((g for g in (g_y, *g_states) if g is not None), None)
-    if like is None:
-        return (
-            None,
-            [None] * ctx.extras,
-            [None] * ctx.given,
-            [None] * len(numbers),
-            None,
-            None,
-            None,
-        )
-    shape, dtype = ctx.like
-    if g_y is None:
-        g_y = like.new_zeros(shape, dtype=dtype)
-    if all(g is None for g in g_states):
-        g_states = []
-    else:
-        zero = g_y.new_zeros(shape[1:], dtype=torch.float32)
-        g_states = [zero if g is None else g for g in g_states]
-    found = torch.ops.snnx.neuron_backward(
-        kept, extra, states, numbers, g_y, g_states, ctx.spec, ctx.samples, ctx.key
-    )
-    g_x, given = found[0], list(found[1 : 1 + ctx.given])
-    learned = iter(found[1 + ctx.given :])
-    g_numbers = [next(learned) if n.learned else None for n in known.unit.numbers]
-    return g_x, [None] * ctx.extras, given, g_numbers, None, None, None
-
-
-neuron_forward.register_autograd(_pull, setup_context=_keep)

@@ -70,7 +70,8 @@ def forward_op(
     arrays |= {f"p{i}_at": number for i, number in enumerate(numbers)}
     size = block(known.unit, known.variant, x.element_size())
     layout = Layout.of(tuple(shape)).coding(widest(known.unit))
-    got = LAUNCH[known.language](known.forward, known.unit, known.variant, layout, arrays, size)
+    parts = (known.forward, known.unit, known.variant, layout)
+    got = LAUNCH[known.language](*parts, x.dtype, size)(arrays)
     code = got.pop("code")
     return [*(a.view(*a.shape[:-1], *shape) for a in got.values()), code]
 
@@ -102,7 +103,8 @@ def backward_op(code: Tensor, weights: Tensor, g_y: Tensor, spec: str) -> list[T
     layout = Layout.of(tuple(shape))
     if known.learned:
         layout = SUMMING[known.language](known.unit, layout, size)
-    got = LAUNCH[known.language](known.backward, known.unit, known.variant, layout, arrays, size)
+    parts = (known.backward, known.unit, known.variant, layout)
+    got = LAUNCH[known.language](*parts, g_y.dtype, size)(arrays)
     g_x = got["g_x"].view(1, *shape)
     return [g_x, got["partial_p0"].sum()] if known.learned else [g_x]
 
