@@ -28,6 +28,7 @@ from snnx.checkpoint_files import naming
 from snnx.rotation import Retention, clean
 
 LATEST = "latest"
+CHECKPOINTS, PLOTS = "checkpoints", "plots"
 DONE, FAILED = "DONE", "FAILED"
 
 
@@ -75,7 +76,10 @@ class RunDir:
 
     @classmethod
     def find(cls, text: str) -> RunDir:
-        """Return the run of a path, or runs/latest for "latest"."""
+        """Return the run of a path, or runs/latest for "latest".
+
+        Raises: RunDirError where there is none, or where `check_links` refuses it.
+        """
         path = Path("runs") / LATEST if text == LATEST else Path(text)
         if not path.is_dir():
             raise RunDirError(
@@ -83,12 +87,14 @@ class RunDir:
                 if text == LATEST
                 else f"{path}: there is no such folder; name a run like runs/latest"
             )
-        return cls(path.parent / path.readlink() if path.is_symlink() else path)
+        found = path.parent / path.readlink() if path.is_symlink() else path
+        check_links(found)
+        return cls(found)
 
     @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def begin(self, config: str, environment: Mapping[str, Any]) -> None:
         """Write the recipe and the environment; a resumed run keeps what it was before."""
@@ -161,6 +167,23 @@ class RunDir:
         """Mark the run as failed, if the disk lets us."""
         with suppress(OSError):
             _write(self.path / FAILED, f"{code}\n{reason}\n")
+
+
+def check_links(folder: Path) -> None:
+    """Raise RunDirError where a link leads out of a run's folder.
+
+    Who goes on with a stranger's run, or draws it, writes under the names that lie there: a log
+    that is a link would grow somewhere else.
+    """
+    root = os.path.realpath(folder)
+    for part in (folder, folder / CHECKPOINTS, folder / PLOTS):
+        for path in sorted(part.iterdir()) if part.is_dir() else ():
+            target = Path(os.path.realpath(path))
+            if path.is_symlink() and not target.is_relative_to(root):
+                raise RunDirError(
+                    f"{path}: is a link to {target}, outside of the run's folder, where nothing "
+                    "is written; put a copy in its place, or remove it"
+                )
 
 
 def environment(described: Mapping[str, str]) -> dict[str, Any]:
