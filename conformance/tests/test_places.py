@@ -67,8 +67,32 @@ def test_a_run_that_leaves_float64_says_that_weights_are_rounded(
     printed = capsys.readouterr().out
     assert "precision fp64 -> fp32: every step from here on rounds to another" in printed
     assert "weights written in fp64 are rounded to float32" in printed
-    assert main(["train", "--resume", "run", "--epochs", "3", "--no-plots"]) == 0
+    assert main(["train", "--resume", "run", "--no-plots"]) == 0
     assert "as if it had not stopped" in capsys.readouterr().out
+
+
+def test_a_run_of_more_epochs_does_not_say_that_nothing_changed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train("--epochs", "2", "--max-steps", "4", "-o", "run") == 0
+    words = ["--max-steps", "5", "--no-plots"]
+    assert main(["train", "--resume", "run", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "as if it had not stopped" in printed
+    assert "max_steps" not in printed
+    assert main(["train", "--resume", "run", "--epochs", "3", "--no-plots"]) == 0
+    printed = capsys.readouterr().out
+    assert f"epochs 2 -> 3: {moving.SCHEDULED}" in printed
+    assert "max_steps = 5 was the limit of the command before" in printed
+    assert "as if it had not stopped" not in printed
+
+
+def test_another_form_of_the_step_is_said() -> None:
+    then = {"epochs": 2, "compile": "auto", "kernels": "auto", "lean": "auto"}
+    now = {**then, "kernels": "generic"}
+    (line,) = moving.recipe_changes(then, now, False)
+    assert line == "kernels auto -> generic: another form of the step may round otherwise"
+    assert moving.recipe_changes(then, now, True) == []
 
 
 def test_weights_moved_between_precisions_are_the_stored_ones() -> None:

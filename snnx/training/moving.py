@@ -25,10 +25,18 @@ CHANGES = {
     "versions": "other versions may round otherwise",
     "machine": "another machine may round otherwise",
 }
+# recipe keys of the form of a step; another backend has its own
+FORMS = ("compile", "graph", "lean", "kernels", "deterministic")
+OTHER_FORM = "another form of the step may round otherwise"
+SCHEDULED = "what is scheduled over all epochs has other values from here on"
 REPEATS = ", and so is every step from here on"
 LOOSE = (
     "; from here on a sum may be taken in another order than without the stop, since CUDA chooses "
     "algorithms by trial and deterministic = false"
+)
+DROPPED = (
+    "max_steps = {} was the limit of the command before and is none of this one; it goes on to the "
+    "last epoch (--max-steps sets another)"
 )
 KEPT_IN = "float32"
 WIDE = "fp64"
@@ -66,6 +74,19 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def recipe_changes(then: Mapping[str, Any], now: Mapping[str, Any], moved: bool) -> list[str]:
+    """Return a sentence for every key of two recipes that gives later steps other numbers.
+
+    `moved`: to another backend, whose form is its own.
+    """
+    effects = {"epochs": SCHEDULED, **({} if moved else dict.fromkeys(FORMS, OTHER_FORM))}
+    return [
+        f"{name} {_text(then[name])} -> {_text(now[name])}: {effect}"
+        for name, effect in effects.items()
+        if name in then and name in now and then[name] != now[name]
+    ]
+
+
 def onwards(training: Training) -> str:
     """Return what holds of the steps after a stop in one place: bits, or the order of sums not."""
     here = place(training)
@@ -76,16 +97,22 @@ def onwards(training: Training) -> str:
 def statement(before: Checkpoint, training: Training) -> list[str]:
     """Return what a resumed run prints: where it goes on, what is exact and what is not."""
     old: Mapping[str, Any] = before.config.get("place", {})
-    found = changes(old, place(training))
+    here = place(training)
+    recipe, config = before.config.get("recipe") or {}, training.plan.config
+    found = changes(old, here)
+    if recipe and config:
+        found += recipe_changes(recipe, config, old.get("backend") != here["backend"])
     head = (
         f"resumed on {training.plan.backend} at epoch {before.epoch + 1}, "
         f"optimiser step {before.step}"
     )
     if not old:
         return [f"{head}: {EXACT}; the checkpoint does not say where it was written"]
+    limit, now = recipe.get("max_steps"), training.plan.max_steps
+    dropped = [] if limit is None or now is not None else [DROPPED.format(limit)]
     if not found:
-        return [f"{head}: as if it had not stopped; {EXACT}{onwards(training)}"]
-    return [f"{head}: {EXACT}; what is not:", *(f"  {line}" for line in found)]
+        return [f"{head}: as if it had not stopped; {EXACT}{onwards(training)}", *dropped]
+    return [f"{head}: {EXACT}; what is not:", *(f"  {line}" for line in found), *dropped]
 
 
 def _text(value: Any) -> str:
