@@ -18,6 +18,7 @@ from snnx.emit.layout import words
 from snnx_torch.kernels import host
 from snnx_torch.kernels.launch import BYTES, WARPS
 from snnx_torch.kernels.loading import function, on
+from snnx_torch.kernels.operator import fake, operator
 
 
 def _launch(
@@ -44,7 +45,7 @@ def _fixed(language: str, steps: int) -> tuple[Language, int]:
     return ("c", steps) if language == "cpp" else ("triton", 0)
 
 
-@torch.library.custom_op("snnx::pack", mutates_args=())
+@operator("pack")
 def pack(x: Tensor, language: str) -> Tensor:
     """Return the words of a sequence."""
     x, total = x.contiguous(), math.prod(x.shape[1:])
@@ -54,12 +55,12 @@ def pack(x: Tensor, language: str) -> Tensor:
     return found
 
 
-@pack.register_fake
+@fake(pack)
 def _(x: Tensor, language: str) -> Tensor:
     return x.new_empty((x.shape[0], words(x.shape[1:].numel())), dtype=torch.int32)
 
 
-@torch.library.custom_op("snnx::unpack", mutates_args=())
+@operator("unpack")
 def unpack(
     bits: Tensor, scale: Tensor | None, shape: Sequence[int], dtype: torch.dtype, language: str
 ) -> Tensor:
@@ -75,7 +76,7 @@ def unpack(
     return found
 
 
-@unpack.register_fake
+@fake(unpack)
 def _(
     bits: Tensor, scale: Tensor | None, shape: Sequence[int], dtype: torch.dtype, language: str
 ) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from snnx.emit.norm import norm_pass
 from snnx_torch.kernels.loading import function, interpreting, on
+from snnx_torch.kernels.operator import fake, operator
 
 SLAB = 64  # channels of a program
 BLOCK = 8192  # values of a block that is added up: 32 for each of 256 threads
@@ -26,7 +27,7 @@ def _blocks(channels: int, size: int) -> tuple[int, int]:
     return max((min(size, INTERPRETED) if interpreting() else size) // slab, 1), slab
 
 
-@torch.library.custom_op("snnx::norm_moments", mutates_args=())
+@operator("norm_moments")
 def norm_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance per channel."""
     x = x.contiguous()
@@ -54,13 +55,13 @@ def norm_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
-@norm_moments.register_fake
+@fake(norm_moments)
 def _(x: Tensor) -> tuple[Tensor, Tensor]:
     made = x.new_empty((x.shape[-1],), dtype=torch.float32)
     return made, torch.empty_like(made)
 
 
-@torch.library.custom_op("snnx::norm_settled", mutates_args=())
+@operator("norm_settled")
 def norm_settled(g: Tensor, x: Tensor, slope: Tensor, level: Tensor) -> Tensor:
     """Return g - (x slope + level) in the dtype of g, computed in float32."""
     g, x = g.contiguous(), x.contiguous()
@@ -76,7 +77,7 @@ def norm_settled(g: Tensor, x: Tensor, slope: Tensor, level: Tensor) -> Tensor:
     return found
 
 
-@norm_settled.register_fake
+@fake(norm_settled)
 def _(g: Tensor, x: Tensor, slope: Tensor, level: Tensor) -> Tensor:
     return torch.empty_like(g, memory_format=torch.contiguous_format)
 

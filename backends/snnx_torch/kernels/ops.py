@@ -23,6 +23,7 @@ from snnx.emit.layout import Layout, kinds, shapes
 from snnx.emit.triton_text import TritonWriter
 from snnx_torch.kernels import host, launch
 from snnx_torch.kernels.launch import _WORDS, block, summed
+from snnx_torch.kernels.operator import fake, operator
 
 Launch = launch.Launch | host.Launch
 CALLS = 4096  # launches that are remembered, by spec, shape and dtype
@@ -116,7 +117,7 @@ def _backward_launch(
     return LAUNCH[known.language](*parts, data, size, samples, key), layout
 
 
-@torch.library.custom_op("snnx::neuron_forward", mutates_args=())
+@operator("neuron_forward")
 def neuron_forward(
     x: Tensor,
     extra: list[Tensor],
@@ -133,7 +134,7 @@ def neuron_forward(
     return [_shaped(name, array, shape) for name, array in found.items()]
 
 
-@neuron_forward.register_fake
+@fake(neuron_forward)
 def _(
     x: Tensor,
     extra: list[Tensor],
@@ -153,7 +154,7 @@ def _(
     return found
 
 
-@torch.library.custom_op("snnx::neuron_backward", mutates_args=())
+@operator("neuron_backward")
 def neuron_backward(
     kept: list[Tensor],
     extra: list[Tensor],
@@ -179,7 +180,7 @@ def neuron_backward(
     return [*found, *(g.reshape(learned[n].shape) for n, g in gradients.items())]
 
 
-@neuron_backward.register_fake
+@fake(neuron_backward)
 def _(
     kept: list[Tensor],
     extra: list[Tensor],

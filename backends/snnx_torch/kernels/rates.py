@@ -21,6 +21,7 @@ from snnx.emit.layout import Layout, widest
 from snnx_torch.kernels.implementation import fused
 from snnx_torch.kernels.launch import block
 from snnx_torch.kernels.neuron import known, unit_of, whole
+from snnx_torch.kernels.operator import fake, gradient, operator
 from snnx_torch.kernels.ops import LAUNCH, SUMMING, WRITERS
 from snnx_torch.losses import step_weights
 from snnx_torch.rates import rate_neuron as generic
@@ -53,7 +54,7 @@ def register(of: Unit, variant: Variant, rule: Rule, language: str) -> str:
     return name
 
 
-@torch.library.custom_op("snnx::rate_forward", mutates_args=())
+@operator("rate_forward")
 def forward_op(
     x: Tensor,
     states: list[Tensor],
@@ -76,7 +77,7 @@ def forward_op(
     return [*(a.view(*a.shape[:-1], *shape) for a in got.values()), code]
 
 
-@forward_op.register_fake
+@fake(forward_op)
 def _(
     x: Tensor,
     states: list[Tensor],
@@ -94,7 +95,7 @@ def _(
     return [y, *final, x.new_empty((size,), dtype=torch.uint8)]
 
 
-@torch.library.custom_op("snnx::rate_backward", mutates_args=())
+@operator("rate_backward")
 def backward_op(code: Tensor, weights: Tensor, g_y: Tensor, spec: str) -> list[Tensor]:
     """Return the gradient of one step of x and, where the threshold is learned, sum(above G)."""
     known, shape = _SPECS[spec], g_y.shape[1:]
@@ -109,7 +110,7 @@ def backward_op(code: Tensor, weights: Tensor, g_y: Tensor, spec: str) -> list[T
     return [g_x, got["partial_p0"].sum()] if known.learned else [g_x]
 
 
-@backward_op.register_fake
+@fake(backward_op)
 def _(code: Tensor, weights: Tensor, g_y: Tensor, spec: str) -> list[Tensor]:
     g_x = g_y.new_empty((1, *g_y.shape[1:]))
     return [g_x, g_y.new_empty((), dtype=torch.float32)] if _SPECS[spec].learned else [g_x]
@@ -137,7 +138,7 @@ def _pull(ctx: Any, grads: list[Tensor | None]) -> Any:
     return g_x, states, numbers, None, None, None
 
 
-forward_op.register_autograd(_pull, setup_context=_keep)
+gradient(forward_op, _pull, _keep)
 
 
 def rate_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from snnx.emit.recurrent import recurrent_shapes
 from snnx.emit.rows import CRows, RowWriter, TritonResident, TritonRows
 from snnx_torch.kernels import host
 from snnx_torch.kernels.loading import function, interpreting, on
+from snnx_torch.kernels.operator import fake, operator
 from snnx_torch.kernels.ops import EXTRAS
 
 RESIDENT = 1024  # units that one block holds
@@ -175,7 +176,7 @@ def _beside(known: RecurrentSpec, extra: list[Tensor], numbers: list[Tensor]) ->
     return found | dict(zip(names, numbers, strict=True))
 
 
-@torch.library.custom_op("snnx::recurrent_forward", mutates_args=())
+@operator("recurrent_forward")
 def forward_op(
     x: Tensor,
     matrix: Tensor,
@@ -194,7 +195,7 @@ def forward_op(
     return _launch(known, known.forward, x.dtype, arrays, x.shape[1:], samples, key)
 
 
-@forward_op.register_fake
+@fake(forward_op)
 def _(
     x: Tensor,
     matrix: Tensor,
@@ -209,7 +210,7 @@ def _(
     return _fake(known, known.forward, x, x.dtype, x.shape[1:])
 
 
-@torch.library.custom_op("snnx::recurrent_backward", mutates_args=())
+@operator("recurrent_backward")
 def backward_op(
     currents: Tensor,
     checkpoints: Tensor,
@@ -233,7 +234,7 @@ def backward_op(
     return _launch(known, known.backward, g_y.dtype, arrays, g_y.shape[1:], samples, key)
 
 
-@backward_op.register_fake
+@fake(backward_op)
 def _(
     currents: Tensor,
     checkpoints: Tensor,
