@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 
 from snnx.backend import BackendError
@@ -103,3 +106,14 @@ def prove(wanted: str, device: torch.device) -> None:
                 "NVIDIA_TF32_OVERRIDE, TORCH_ALLOW_TF32_CUBLAS_OVERRIDE and "
                 "torch.set_float32_matmul_precision, or choose another precision"
             )
+
+
+def autocast_off(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which products are those of their arguments, whatever autocast asks for.
+
+    Autocast also reaches backward passes, by what was set where they were called.
+    """
+    kind = device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from snnx.lower import evaluate
+from snnx_torch.precision import autocast_off
 from snnx_torch.scan import (
     OPERATIONS,
     Plan,
@@ -46,7 +47,9 @@ def scan(
     back = feedback.t()
     for t in range(steps):
         before += [c, y, *(state[name] for name in plan.states)]
-        c = decay * c + at(x, t, dtype) + y @ back
+        with autocast_off(x.device):  # a current is float32, as every state
+            fed = y @ back
+        c = decay * c + at(x, t, dtype) + fed
         values = {**numbers, **state, "x": c, **extra_at(plan, extra, t, dtype)}
         out = evaluate(plan.forward, values, OPERATIONS)
         state = {name: full(out[name], state[name]) for name in plan.states}
@@ -116,8 +119,9 @@ class RecurrentSequence(torch.autograd.Function):
             g_state = {name: full(out[f"g.{name}"], g_state[name]) for name in plan.states}
             # g_c arrives from step t + 1 already decayed; from outside it belongs to c[T] itself.
             g_c = g_c + full(out["g.x"], g_c)
-            g_next = g_c @ feedback
-            g_feedback = g_feedback + g_c.t() @ old_y
+            with autocast_off(g_c.device):
+                g_next, term = g_c @ feedback, g_c.t() @ old_y
+            g_feedback = g_feedback + term
             g_decay = g_decay + g_c * old_c
             g_x.append(g_c)
             for name in plan.learned:

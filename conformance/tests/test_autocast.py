@@ -6,6 +6,7 @@ import importlib
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 
 import snnx
@@ -105,3 +106,30 @@ def test_a_net_under_autocast_takes_the_same_kernels(lean: bool) -> None:
         gradients[how] = {name: p.grad for name, p in net.named_parameters()}
     assert {g.dtype for g in gradients["autocast"].values()} == {torch.float32}
     assert all(g.isfinite().all() for g in gradients["autocast"].values())
+
+
+@pytest.mark.parametrize("kernels", ["generic", "cpp"])
+def test_a_recurrent_layer_feeds_back_in_float32(
+    kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under autocast its loss is that of bf16, whose feedback is float32; no spike is another."""
+    if kernels == "cpp":
+        module = importlib.import_module("snnx_torch.kernels.recurrent")
+        monkeypatch.setattr(module, "generic", None)  # the kernels are left for nothing
+    layer = snnx.Recurrent(snnx.LIF(surrogate=snnx.Triangular(1.0)), synapse_decay=0.5)
+    model = snnx.Chain(snnx.Input(20), snnx.Linear(24), layer, snnx.Linear(10))
+    rng = np.random.default_rng(0)
+    x = 2.0 * rng.standard_normal((60, 4, 20)).astype(np.float32)
+    given = {"x": x, "y": np.arange(4), "index": np.arange(4)}
+    found = {}
+    for how in ("bf16", "autocast"):
+        precision = "bf16" if how == "bf16" else "fp32"
+        net = snnx.build(model, "torch", device="cpu", kernels=kernels, precision=precision, seed=1)
+        session = backend.session(net, snnx.SDT(), snnx.Optim(), steps=60)
+        with cast(how):
+            found[how] = session.grads(given, {})
+    (loss, wanted), (other, gradients) = found["bf16"], found["autocast"]
+    assert other == loss
+    assert np.abs(wanted["2.feedback"]).max() > 0.0
+    for name, g in gradients.items():
+        np.testing.assert_allclose(g, wanted[name], atol=0.01 * np.abs(wanted[name]).max())
