@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import snnx
+from snnx import checkpoint as checkpoints
 from snnx.backend import Snapshot, installed, load_backend
+from snnx.cli import main
 from snnx.data import Batches
 from snnx.training import faults, loop
+from tests.command_line import empty_folder as empty_folder
 from tests.test_training import data, plan
 
 BACKENDS = [
@@ -92,3 +97,28 @@ def test_a_run_replays_the_step_with_the_weights_that_it_had(
         loop.run(loop.start(plan(**asked), data()), loop.Nobody())
     assert len(taken) > BAD + 1  # steps after it were under way
     assert equal(seen[0], before.session.export())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("words", [("checkpoint_steps=1",), ("--max-steps", "1")])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_state_that_is_not_finite_is_no_checkpoint(
+    backend: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = ("optim=sgd", "optim.lr=1e39", "model.batch_norm=false", "model.width=0.04")
+    asked = ("-b", backend, "--device", "cpu", "batch_size=450", "--no-plots", "-o", "run")
+    assert main(["train", *asked, *bad, *words]) == 6
+    said = capsys.readouterr().err
+    assert re.search(r"after step 0: \S+ is not finite, so an update or", said)
+    assert "the last good checkpoint is run/checkpoints/last" in said
+    kept = checkpoints.read(Path("run/checkpoints/last"))
+    assert kept.step == 0
+    assert not Path("run/DONE").exists()
+
+
+def test_every_kind_of_array_is_looked_at() -> None:
+    good, bad = {"a": np.ones(2)}, {"b": np.array([1.0, np.nan])}
+    assert faults.not_finite(Snapshot(good, good, good)) is None
+    for at in range(3):
+        one, two, three = (bad if i == at else good for i in range(3))
+        assert faults.not_finite(Snapshot(one, two, three)) == "b"

@@ -126,6 +126,9 @@ def say_what_is_kept(screen: Screen, folder: RunDir, code: int | None, saved: Pa
     if code in (INTERRUPTED, TERMINATED):
         screen.line(f"go on with: snnx train --resume {folder.path}")
     elif code == DIVERGED:
-        screen.error(f"the last good checkpoint is {last}")
+        screen.error(
+            f"the last good checkpoint is {last}; --resume {folder.path} goes on from there, "
+            "with another --precision perhaps; a smaller optim.lr or a clip_norm needs a new run"
+        )
     else:
         screen.error(f"the last checkpoint is whole: {last}")

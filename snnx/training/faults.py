@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from snnx.backend import Snapshot
 from snnx.chunks import pieces
 from snnx.data import Batch
 from snnx.data.arrays import Layout
@@ -70,6 +71,15 @@ def _places(training: Training, batch: Batch, dials: Dials) -> Iterator[tuple[in
         if wrong:
             yield chunk, wrong[0]
             return
+
+
+def not_finite(snapshot: Snapshot) -> str | None:
+    """Return the first path in a snapshot whose numbers are not all finite; None without one."""
+    for arrays in (snapshot.parameters, snapshot.statistics, snapshot.moments):
+        for path, array in arrays.items():
+            if not np.isfinite(array).all():
+                return path
+    return None
 
 
 def out_of_memory(

@@ -104,7 +104,7 @@ def run(training: Training, watcher: Watcher) -> Evaluation:
             training.epoch, training.batch = training.epoch + 1, 0
         # a run killed between the two takes the epoch again, and its row anew
         watcher.epoch(row)
-        watcher.checkpoint(training.checkpoint())
+        _keep(training, watcher)
     return last if last is not None else training.evaluate(pause)
 
 
@@ -113,9 +113,25 @@ def _confirm(training: Training) -> None:
     training.world.check_alike("the step", str(training.step))
 
 
+def _keep(training: Training, watcher: Watcher) -> None:
+    """Hand over a checkpoint. Raises: Diverged where it would hold what no run goes on with."""
+    found = training.checkpoint()
+    path = faults.not_finite(found.snapshot)
+    if path is not None:
+        last, batch = training.step - 1, training.batch
+        where = f"batch {batch} of epoch {training.epoch + 1}" if batch else "the epoch's end"
+        raise Diverged(
+            last,
+            f"after step {last}: {path} is not finite, so an update or a statistic overflowed",
+            f"found at {where}",
+            "no checkpoint of this state is written",
+        )
+    watcher.checkpoint(found)
+
+
 def _end(training: Training, watcher: Watcher, part: str = "") -> NoReturn:
     _confirm(training)
-    watcher.checkpoint(training.checkpoint())
+    _keep(training, watcher)
     place = f"epoch {training.epoch + 1} after optimiser step {training.step}"
     raise Interrupted(f"stopped in {part}{place}")
 
@@ -168,7 +184,7 @@ def _epoch(training: Training, watcher: Watcher) -> bool:
             # nothing of this batch was begun, so all that was trained is kept
             while pending:
                 read()
-            watcher.checkpoint(training.checkpoint())
+            _keep(training, watcher)
             raise
         if parts is None:
             break
@@ -198,7 +214,7 @@ def _epoch(training: Training, watcher: Watcher) -> bool:
             _end(training, watcher)
         if due:
             _confirm(training)
-            watcher.checkpoint(training.checkpoint())
+            _keep(training, watcher)
         if _spent(training):
             break
     with world.waiting(f"optimiser step {training.step}"):
