@@ -18,6 +18,7 @@ from torch import Tensor
 
 from snnx.backend import BackendError
 from snnx_torch.net import Net
+from snnx_torch.ranks import hold
 
 Work = Callable[[], None]
 Found = TypeVar("Found")
@@ -135,6 +136,7 @@ class CudaCapture:
             torch.cuda.set_stream(main)  # a recording that failed leaves its own behind
             if collects:
                 gc.enable()
+        hold(graph)
         return graph.replay
 
 

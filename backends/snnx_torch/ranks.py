@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import weakref
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from snnx_torch.precision import device_of
 from snnx_torch.scan import narrow
 
 SPARE = 60.0  # seconds by which torch's own time-out is later than snnx's, whose message is clearer
+_GRAPHS: weakref.WeakSet[Any] = weakref.WeakSet()  # CUDA graphs, which may hold sums of NCCL
 
 
 class Ranks:
@@ -166,7 +168,7 @@ def world(device: str | None = None) -> World:
                 f"torch: rank {launch.rank} did not find the other processes: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        atexit.register(_leave)
+        atexit.register(leave)
     group = dist.group.WORLD
     # arrays of the host go their own way, without the device's queue
     host = Ranks(dist.new_group(backend="gloo") if kind == "cuda" else group)
@@ -198,6 +200,19 @@ def _own_device(name: str | None) -> str:
     return device.type
 
 
-def _leave() -> None:
+def hold(graph: Any) -> None:
+    """Note a recorded graph, which `leave` is to let go of."""
+    _GRAPHS.add(graph)
+
+
+def leave() -> None:
+    """Leave the process group; no recorded step can be replayed after it.
+
+    NCCL waits for ever to close a communicator whose sums stand in a graph that still lives, and
+    at a process' end sessions live as long as the user's names for them.
+    """
     if dist.is_initialized():
+        for graph in list(_GRAPHS):
+            graph.reset()
+        _GRAPHS.clear()
         dist.destroy_process_group()

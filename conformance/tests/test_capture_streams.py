@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from snnx_torch import ranks  # noqa: E402
 from snnx_torch.capture import CudaCapture  # noqa: E402
 
 CUDA = torch.device("cuda")
@@ -77,8 +78,13 @@ class _Use:
 
 
 class Graph:
+    told: ClassVar[list[str]] = []
+
     def replay(self) -> None:
         """Do nothing."""
+
+    def reset(self) -> None:
+        self.told.append("graph let go")
 
 
 @pytest.fixture
@@ -144,3 +150,21 @@ def test_a_recording_that_fails_gives_stream_and_collector_back(log: Log) -> Non
     assert gc.isenabled()
     assert log.current.name == "main"
     assert not capture.side.active
+
+
+def test_graphs_that_live_are_let_go_before_a_group_is_left(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Graph, "told", told)
+    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(ranks.dist, "destroy_process_group", lambda: told.append("group left"))
+    capture = CudaCapture(CUDA)
+    replays = [capture.record(lambda: layers(capture, log)) for _ in range(2)]
+    ranks.leave()
+    assert told == ["graph let go", "graph let go", "group left"]
+    told.clear()
+    del replays
+    gc.collect()
+    ranks.leave()
+    assert told == ["group left"]
