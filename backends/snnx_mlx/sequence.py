@@ -103,7 +103,8 @@ def full(value: Any, like: mx.array) -> mx.array:
 class Scan:
     """The scan of one neuron. Outputs of `forward`: sequences, final states, then what is kept.
 
-    Kept: each state before each step [T, N, *F], and the spikes where y does not hold them exactly.
+    Kept: T arrays [N, *F] for each state, before each step, and the spikes where y does not hold
+    them exactly. The arrays stay apart: to stack them would be a copy that backward takes apart.
     """
 
     attributes: tuple[str, ...] = ()
@@ -158,7 +159,7 @@ class Scan:
         rows, state, before = self._walk(given)
         found = [mx.stack(rows[n]) for n in self.sequences]
         found[0] = found[0].astype(dtype)
-        kept = [mx.stack(before[n]) for n in self.state_names]
+        kept = [array for n in self.state_names for array in before[n]]
         rounded = dtype != mx.float32 and not self.hard
         if rounded or not self.trace.emits_spike:
             spikes = mx.stack(rows["spike"])
@@ -185,13 +186,17 @@ class Scan:
 
     def _split(
         self, cotangents: tuple[mx.array, ...], outputs: tuple[mx.array, ...]
-    ) -> tuple[mx.array, dict[str, mx.array], dict[str, mx.array], mx.array]:
+    ) -> tuple[mx.array, dict[str, mx.array], dict[str, tuple[mx.array, ...]], mx.array]:
         """Return g of y, g of the final states, the states before each step, and the spikes."""
         first = len(self.sequences)
         last = first + len(self.state_names)
         g_state = dict(zip(self.state_names, cotangents[first:last], strict=True))
-        before = dict(zip(self.state_names, outputs[last:], strict=False))
-        own = len(outputs) > last + len(self.state_names)
+        ends = [last + self.steps * (i + 1) for i in range(len(self.state_names))]
+        before = {
+            n: outputs[end - self.steps : end]
+            for n, end in zip(self.state_names, ends, strict=True)
+        }
+        own = len(outputs) > last + self.steps * len(self.state_names)
         return cotangents[0], g_state, before, outputs[-1 if own else 0]
 
     def backward(
