@@ -13,6 +13,7 @@ from snnx.analysis import style
 from snnx.training.rundir import RunDir
 
 WARM_UP = 120.0  # seconds before memory counts
+FEWEST = 3  # samples of memory after that, without which nothing is said of it
 NOISE = 4.0  # MiB that caches and fragments may take over the whole time
 POINTS = 400  # samples of memory that are kept
 
@@ -31,12 +32,14 @@ def summary(
     log = shaken.log.read_text("utf-8")
     checks = {
         "archived checkpoints equal": all(archives.values()) and len(archives) > 0,
-        "rows equal": all(rows[0][epoch] == rows[1][epoch] for epoch in common),
+        "rows equal": all(rows[0][epoch] == rows[1][epoch] for epoch in common) and len(common) > 0,
         "no row missing": list(rows[1]) == list(range(1, len(rows[1]) + 1)),
-        "exit codes as documented": all(row["exit"] == row["wanted"] for row in faults),
+        "exit codes as documented": all(row["exit"] == row["wanted"] for row in faults)
+        and len(faults) > 0,
         "damage was said": log.count("going on with the checkpoint before it")
         == sum(row["fault"] == "damaged" for row in faults),
-        "memory within noise": abs(memory["drift"]) <= memory["noise"],
+        "memory within noise": memory["samples"] >= FEWEST
+        and abs(memory["drift"]) <= memory["noise"],
         "no traceback": "Traceback" not in log,
     }
     return {
@@ -77,7 +80,7 @@ def slope(memory: Sequence[tuple[float, float]]) -> dict[str, float]:
     residuals plus `NOISE`.
     """
     t, size = np.array([point for point in memory if point[0] >= WARM_UP]).reshape(-1, 2).T
-    if len(t) < 3:
+    if len(t) < FEWEST:
         return {"slope": 0.0, "drift": 0.0, "noise": 0.0, "samples": float(len(t))}
     per_second, start = np.polyfit(t - t[0], size, 1)
     rest = size - (start + per_second * (t - t[0]))

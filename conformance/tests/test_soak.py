@@ -52,6 +52,17 @@ def test_a_soak_passes_only_where_nothing_was_lost(tmp_path: Path, wrong: str) -
     assert (tmp_path / "a.svg").stat().st_size > 1000
 
 
+def test_a_soak_that_compared_nothing_does_not_pass(tmp_path: Path) -> None:
+    steady, shaken = run_of(tmp_path / "steady"), run_of(tmp_path / "shaken")
+    steady.memory = steady.memory[:3]  # of the first seconds
+    for run in (steady, shaken):
+        rows(run.folder, range(0))
+    found = soak_report.summary(steady, shaken, [], 10.0)
+    wanted = ("archived checkpoints equal", "rows equal", "exit codes as documented")
+    assert not any(found["checks"][name] for name in (*wanted, "memory within noise"))
+    assert not found["passed"]
+
+
 def test_memory_that_grows_is_told_from_noise() -> None:
     t = np.arange(0, 2700, 2.0)
     noise = 3 * np.cos(t)
