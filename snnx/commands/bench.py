@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from snnx.analysis.bench import FORMS, Cost, Form, bench
 from snnx.analysis.memory import readable
 from snnx.backend import BackendError, installed, load_backend
-from snnx.commands.plan import planned
+from snnx.commands.plan import planned, stand_in
 from snnx.commands.screen import Screen
 from snnx.training.rundir import environment
 
@@ -37,6 +37,8 @@ def run(request: Request, screen: Screen) -> int:
     for name in names:
         words = [*request.words, *([f"backend={name}"] if name else [])]
         plan, dataset = planned(words, request.shape, request.classes)
+        if request.shape is not None:
+            dataset = stand_in(request.shape, request.classes, 2 * plan.batch_size)
         facts[plan.backend] = environment(load_backend(plan.backend).describe())
         for form in FORMS if request.forms else (Form(plan.lean, plan.compile),):
             try:
@@ -50,7 +52,8 @@ def run(request: Request, screen: Screen) -> int:
     threads = os.environ.get("OMP_NUM_THREADS", "unset")
     screen.line("step: median of one batch again and again, +- its quartiles' distance; error: of")
     screen.line("loss and gradients against the float64 reference at its spikes, over the largest")
-    screen.line(f"value; a form that disagrees has no time. OMP_NUM_THREADS is {threads}.")
+    screen.line("value; a form that disagrees, there or in a spike off its threshold, has no")
+    screen.line(f"time. OMP_NUM_THREADS is {threads}.")
     for row in rows:
         if row.runs:
             screen.line(f"{row.backend} {row.form}: {row.runs}")
@@ -68,5 +71,7 @@ def _line(row: Cost, screen: Screen) -> None:
     cells.append(f"{row.error:.1e}")
     head = (f"{row.backend:<8}", f"{row.form:<16}")
     screen.line("  ".join((*head, *(f"{cell:>11}" for cell in cells))))
-    if row.step is None:
+    if row.misfired:
+        screen.warn(f"{row.backend} {row.form}: {row.misfired} spikes are not the reference's")
+    elif row.step is None:
         screen.warn(f"{row.backend} {row.form}: error {row.error:.1e} above {row.allowed:.1e}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from snnx.commands.screen import Screen
 from snnx.commands.steps import LEGEND, print_steps, step_table
 from snnx.data import Dataset
 from snnx.data.lazy import Source
+from snnx.random import uniform
 from snnx.training.plan import Plan
 from snnx.training.recipe import RecipeError, override, read_recipe, resolve
 from snnx.training.recipe_data import open_data
@@ -95,18 +97,20 @@ def planned(
     presets = [word for word in words if "=" not in word]
     changes = [override(word) for word in words if "=" in word]
     values = resolve([*(read_recipe(name) for name in presets or ["digits"]), *changes]).values
-    dataset = open_data(values["data"]) if shape is None else _stand_in(shape, classes)
+    dataset = open_data(values["data"]) if shape is None else stand_in(shape, classes)
     found = make_plan(values, dataset)
     return found.stage(found.epochs - 1)[0], dataset
 
 
-def _stand_in(shape: str, classes: int | None) -> Dataset:
-    """Return two empty samples of a shape, for a recipe whose data are not here."""
+def stand_in(shape: str, classes: int | None, samples: int = 2) -> Dataset:
+    """Return noise of a shape, two or more samples, for a recipe whose data are not here."""
     try:
         sizes = tuple(int(word) for word in shape.split(","))
     except ValueError as error:
         raise RecipeError(f"--shape {shape}: give sizes such as 32,32,3") from error
     if classes is None or classes < 2:
         raise RecipeError("--shape needs --classes N too, since it stands for the data set")
-    x, y = np.zeros((2, *sizes), np.float32), np.array([0, classes - 1])
+    draw = uniform(0, "stand-in", "", 0, np.arange(samples), [0], math.prod(sizes))
+    x = (3.4 * (draw[0] - 0.5)).reshape(samples, *sizes).astype(np.float32)  # deviation about 1
+    y = np.arange(samples) * (classes - 1) // (samples - 1)
     return Dataset(x, y, x, y, name="stand-in", label="synthetic")
