@@ -55,13 +55,18 @@ $(BIN)/python:
 	exit 1
 
 # A torch named by hand takes the place of the pinned one, also in a .venv that is there already.
+# A build for CUDA brings its own version of these; of what it does not bring, the pin holds.
+BROUGHT := triton|nvidia-cuda-nvrtc|nvidia-cuda-runtime
 ifneq ($(TORCH),)
 $(VENV)/constraints.txt: FORCE
 FORCE:
 endif
 $(VENV)/constraints.txt: constraints.txt | $(BIN)/python
-	@grep -v $(if $(TORCH),'^torch==','^$$') constraints.txt > $@
+	@grep -vE $(if $(TORCH),'^(torch|$(BROUGHT))==','^$$') constraints.txt > $@
 	$(if $(TORCH),$(PIP_INSTALL) $(TORCH))
+	@$(if $(TORCH),for name in $(subst |, ,$(BROUGHT)); do \
+	    $(BIN)/python -m pip show -q $$name 2> /dev/null || grep "^$$name==" constraints.txt >> $@; \
+	done)
 
 $(VENV)/.train: pyproject.toml $(VENV)/constraints.txt
 	$(PIP_INSTALL) -e '.[$(BACKEND)]'

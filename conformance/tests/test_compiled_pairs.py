@@ -102,7 +102,8 @@ def test_pairs_of_four_steps_spill_nothing_and_leave_registers_to_hide_loads(
         assert re.search(r"ld\.global\.v[24]", kernel.asm["ptx"])
         registers, spilled = used(kernel, tmp_path)
         assert spilled == 0
-        assert registers <= (144 if residual == "norm" else 128)  # 14 or 16 warps at a time
+        # 3 or 4 programs of 4 warps at a time on a multiprocessor; Triton 3.6 and 3.7 differ by 4
+        assert registers <= (152 if residual == "norm" else 128)
 
 
 @pytest.mark.parametrize("case", ["adaptive", "drawn", "static", "chunks"])

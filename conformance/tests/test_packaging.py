@@ -1,16 +1,44 @@
 """What the distribution declares, against what is there."""
 
+import re
+import shutil
+import subprocess
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import snnx
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# What the metadata of torch's wheels on PyPI for Linux wants, cuda-toolkit's of theirs included:
+#   pip install --dry-run --ignore-installed --report - torch==VERSION
+WANTED = {
+    "2.13.0": {
+        "triton": "3.7.1",
+        "nvidia-cuda-nvrtc": "13.0.88",
+        "nvidia-cuda-runtime": "13.0.96",
+    }
+}
+LINUX = {"sys_platform": "linux", "platform_system": "Linux"}
+MACOS = {"sys_platform": "darwin", "platform_system": "Darwin", "platform_machine": "arm64"}
+MACHINES = {
+    "linux-x86_64": LINUX | {"platform_machine": "x86_64"},
+    "linux-aarch64": LINUX | {"platform_machine": "aarch64"},
+    "macos-arm64": MACOS,
+}
+# Pinned packages that have wheels for some of these machines only.
+NVIDIA = {"nvidia-cuda-cccl", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime"}
+ELSEWHERE = {
+    "linux-x86_64": set[str](),
+    "linux-aarch64": NVIDIA | {"atheris"},
+    "macos-arm64": NVIDIA | {"atheris", "libclang", "triton"},
+}
 PACKAGES = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
@@ -69,6 +97,53 @@ def test_every_pin_satisfies_what_the_project_asks_for() -> None:
     for requirement in compared:
         version = pinned[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement} excludes {version}"
+
+
+def test_the_pins_are_those_that_the_pinned_torch_wants_on_linux() -> None:
+    pinned = pins()
+    assert pinned["torch"] in WANTED, "note what its metadata wants (the command stands above)"
+    wanted = WANTED[pinned["torch"]]
+    assert {name: pinned[name] for name in wanted} == wanted
+
+
+def test_the_installed_torch_allows_the_pins() -> None:
+    try:
+        found = metadata.distribution("torch")
+    except metadata.PackageNotFoundError:
+        pytest.skip("torch is not installed")
+    pinned = pins()
+    if Version(found.version).public != pinned["torch"]:
+        pytest.skip("another torch than the pinned one is installed")
+    compared = [Requirement(text) for text in found.requires or ()]
+    assert compared
+    for requirement in compared:  # a build for the CPU wants neither triton nor CUDA
+        version = pinned.get(canonicalize_name(requirement.name))
+        assert version is None or requirement.specifier.contains(version), requirement
+
+
+@pytest.mark.parametrize("machine", sorted(MACHINES))
+def test_what_a_machine_has_no_wheel_of_is_not_asked_for_there(machine: str) -> None:
+    asked = {
+        canonicalize_name(requirement.name)
+        for requirement in requirements()
+        if requirement.marker is None or requirement.marker.evaluate(MACHINES[machine])
+    }
+    assert asked >= {"numpy", "torch", "mlx", "pytest"}
+    known = set().union(*ELSEWHERE.values())
+    assert asked & known == known - ELSEWHERE[machine]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(("torch", "kept"), [("", True), ("torch==2.11.0", False)])
+def test_a_torch_named_by_hand_brings_its_own_triton(torch: str, kept: bool) -> None:
+    command = ["make", "--dry-run", "--always-make", ".venv/constraints.txt", f"TORCH={torch}"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    pattern = re.findall(r"grep -vE '(.*)' constraints.txt", said)[0]
+    names = [f"{name}=={version}" for name, version in pins().items()]
+    left = {line.split("==")[0] for line in names if not re.search(pattern, line)}
+    brought = {"torch", *WANTED[pins()["torch"]]}
+    assert set(pins()) - left == (set() if kept else brought)
 
 
 def test_every_hard_dependency_is_pinned() -> None:
