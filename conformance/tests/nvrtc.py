@@ -69,6 +69,12 @@ class Machine:
         """How many instructions multiply and add in one rounding."""
         return sum("FFMA" in line for line in self.code)
 
+    @property
+    def loads(self) -> tuple[int, int]:
+        """How many loads from memory stand before the first store, and how many there are."""
+        which = [found[0] for line in self.code if (found := re.findall(r"\b(LDG|STG)\b", line))]
+        return which.index("STG"), which.count("LDG")
+
 
 class CudaLaunches:
     """Stands for MLX's CUDA: notes every kernel that is launched, which then writes zeros."""

@@ -158,3 +158,48 @@ def test_registers_leave_room_to_hide_loads(dtype: str, tmp_path: Path) -> None:
         used = {a.name: machines[a.name].registers for a in launches}
         assert {a.kind for a in launches} > {"unpack"}
         assert max(used.values()) <= most, used
+
+
+def alone(dtype: str, steps: int) -> list[Launch]:
+    """Return the forward and the backward of a neuron by itself."""
+    import mlx.core as mx
+
+    from snnx_mlx.kernels.neuron import neuron
+    from tests.cuda_launches import noted
+
+    def rule(x: mx.array) -> mx.array:
+        return neuron({"x": x}, {"neuron": ARCTAN, "hand_over": False})["y"].sum()
+
+    with noted() as found:
+        mx.eval(mx.grad(rule)(mx.zeros((steps, 2, 7), getattr(mx, dtype))))
+    return sorted(found.values(), key=lambda a: a.kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_forward_loads_all_its_steps_before_it_stores(dtype: str, tmp_path: Path) -> None:
+    backward, forward = alone(dtype, 4)
+    assert (backward.kind, forward.kind) == ("backward", "forward")
+    bare = replace(forward, header=forward.header.replace("__ldg(array + i)", "array[i]"))
+    assert bare != forward
+    machine = assembled([forward], tmp_path)[forward.name]
+    assert machine.loads == (5, 5)  # how many neurons, and the four steps
+    assert machine.registers <= 32
+    assert machine.spilled == 0
+    first, every = assembled([bare], tmp_path)[bare.name].loads
+    assert first < every == 5  # what a store may change is loaded behind it
+    assert "snn_reads" not in backward.text  # it has no registers left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_forwards_of_nets_load_all_four_steps_before_they_store(dtype: str, tmp_path: Path) -> None:
+    from tests.cuda_launches import trained
+
+    for net in (convolved(""), convolved("plain"), convolved("norm")):
+        forwards = [a for a in trained(net, dtype, 4) if a.kind == "forward"]
+        assert forwards
+        for machine in assembled(forwards, tmp_path).values():
+            first, every = machine.loads
+            assert first == every > 4
+            assert machine.registers <= 32

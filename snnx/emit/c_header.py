@@ -5,6 +5,8 @@ an addition that is never fused.
 
 SNN_VOTE(array, time, condition) writes the condition of 32 neighbouring threads as one word: by a
 ballot of the warp or SIMD group, whose size is 32; in C++ the grid gathers what each thread noted.
+
+snn_reads(array) is an array that CUDA reads through its cache for what no kernel running writes.
 """
 
 from __future__ import annotations
@@ -65,6 +67,18 @@ typedef unsigned int uint;
 #define SNN_SQRT(a) __fsqrt_rn(a)
 #define SNN_BALLOT(c) __ballot_sync(0xFFFFFFFFu, c)
 #define SNN_VOTE(array, time, c) SNN_WORD(array, time, SNN_BALLOT(c))
+template <typename T>
+struct snn_read_only {
+    const T* array;
+    __device__ T operator[](size_t i) const { return __ldg(array + i); }
+};
+template <>
+struct snn_read_only<bool> {
+    const bool* array;
+    __device__ bool operator[](size_t i) const { return __ldg((const uint8_t*)array + i) != 0; }
+};
+template <typename T>
+__device__ snn_read_only<T> snn_reads(const T* array) { return {array}; }
 """
 
 CPP_HEADER = """\

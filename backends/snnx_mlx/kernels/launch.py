@@ -21,6 +21,7 @@ GROUPED = (
     "// threadgroup_position_in_grid, thread_position_in_threadgroup, threads_per_threadgroup:\n"
     "// MLX looks for the names in the body\n"
 )
+FORWARD = "snnx_forward_"  # what begins the name of a neuron's forward kernel
 TYPES = {"float": mx.float32, "byte": mx.uint8, "uint": mx.uint32, "word32": mx.uint32}
 TYPES |= {"vote": mx.uint32}
 
@@ -37,10 +38,20 @@ def target() -> Target | None:
 
 
 def body(source: Source, language: Target) -> str:
-    """Return the text of a source as MLX wants it: Metal's attributes are found by their names."""
-    if language == "cuda":
+    """Return the text of a source as MLX wants it.
+
+    Metal's attributes are found by their names. On CUDA MLX does not declare that arrays are apart,
+    though it allocates outputs anew: a forward reads its inputs through the read-only cache, so
+    that the loads of all steps need not wait for stores. A backward has no registers left for it.
+    """
+    if language == "metal":
+        return (GROUPED if grouped(source) else ATTRIBUTE) + source.text
+    if not source.name.startswith(FORWARD):
         return source.text
-    return (GROUPED if grouped(source) else ATTRIBUTE) + source.text
+    names = [*source.names("in"), "sizes"]
+    given = "".join(f"const auto snn_{name} = snn_reads({name});\n" for name in names)
+    shadows = "".join(f"const auto {name} = snn_{name};\n" for name in names)
+    return f"{given}{{\n{shadows}{source.text}}}\n"
 
 
 @cache
