@@ -111,7 +111,11 @@ class PairKernels(torch.autograd.Function):
                 continue
             joint, total = (by_name.pop(f"p.{kind}.{n}") for n in ("factor", "bias"))
             results += [_settled(call, branch, g, joint, total), *_weights(branch, joint, total)]
-        g_numbers = [by_name.get(name) for name in plan.numbers]
+        shapes = [n.shape for n in call.fused.split(tensors)[2]]
+        g_numbers = [
+            by_name[name].reshape(shape) if name in by_name else None
+            for name, shape in zip(plan.numbers, shapes, strict=True)
+        ]
         return (None, None, None, None, *results, *g_states, *g_numbers)
 
 
