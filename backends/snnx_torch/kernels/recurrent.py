@@ -20,6 +20,7 @@ from snnx_torch.kernels import recurrent_ops
 from snnx_torch.kernels.implementation import fused, holds
 from snnx_torch.kernels.neuron import UNITS, beside, known, whole
 from snnx_torch.kernels.recurrent_ops import register, spec_of
+from snnx_torch.precision import autocast_off
 from snnx_torch.recurrent import recurrent as generic
 from snnx_torch.scan import planned, sum_to, wide
 from snnx_torch.sequence import distinct
@@ -83,7 +84,10 @@ class RecurrentKernels(torch.autograd.Function):
         ]
         if call.loop.learns:
             g_numbers.append(sum_to(sums[-1], numbers[-1].shape))
-        g_given = [g_first, g_c[0] @ feedback, *g_states] if call.loop.given else []
+        g_given: list[Tensor] = []
+        if call.loop.given:
+            with autocast_off(g_c.device):
+                g_given = [g_first, g_c[0] @ feedback, *g_states]
         work = partial(product, call.loop, g_c, held, first)
         reads = (g_c, held, *first)
         g_feedback = work() if call.side is None else call.side.run(work, *reads)
@@ -108,7 +112,12 @@ def run(
 
 
 def product(loop: Loop, g_c: Tensor, held: Tensor, first: list[Tensor]) -> Tensor:
-    """Return the sum over t of g_c[t]^T y[t-1]; y[-1] is `first`, or 0."""
+    """Return the sum over t of g_c[t]^T y[t-1]; y[-1] is `first`, or 0; in float32."""
+    with autocast_off(g_c.device):
+        return _product(loop, g_c, held, first)
+
+
+def _product(loop: Loop, g_c: Tensor, held: Tensor, first: list[Tensor]) -> Tensor:
     units = g_c.shape[-1]
     if not loop.bits:
         return g_c[:-1].reshape(-1, units).t() @ held[:-1].reshape(-1, units).to(g_c.dtype)
