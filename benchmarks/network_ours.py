@@ -216,5 +216,5 @@ def inference(case: Case) -> Figures:
     x = torch.tensor(batch(case)["x"]).to(net.device)
     with torch.no_grad():
         for _ in range(3):
-            net(x, steps=case["T"])
-        return {**check, "rate": rate, **timed(partial(net, x, steps=case["T"]))}
+            net(x, steps=case["T"], hand_over=False)
+        return {**check, "rate": rate, **timed(partial(net, x, steps=case["T"], hand_over=False))}

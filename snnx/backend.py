@@ -120,8 +120,15 @@ class Session(Protocol):
         impose: Arrays | None = None,
         state: Mapping[str, Any] | None = None,
         steps: int | None = None,
+        hand_over: bool = True,
     ) -> Forward:
-        """Run the network. A tap is an edge's name, or "PATH.spike" for the spike of a neuron."""
+        """Run the network. A tap is an edge's name, or "PATH.spike" for the spike of a neuron.
+
+        Without `hand_over` a sequence is run whole: no state is given, and of the state that is
+        returned there is the time alone.
+
+        Raises: ValueError for a state without `hand_over`.
+        """
         ...
 
     def export(self) -> Snapshot:

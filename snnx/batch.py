@@ -181,6 +181,15 @@ def check_gradients(program: Program, gradients: Mapping[str, Any] | None) -> No
             )
 
 
+def check_hand_over(state: Any, hand_over: bool) -> None:
+    """Refuse a state for a sequence that is run whole."""
+    if state is not None and not hand_over:
+        raise ValueError(
+            "hand_over=False runs a sequence whole, and takes no state; a chunk of one needs "
+            "hand_over=True"
+        )
+
+
 def check_names(
     program: Program,
     *,

@@ -12,7 +12,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from snnx.backend import COUNTERS
-from snnx.batch import check_input
+from snnx.batch import check_hand_over, check_input
 from snnx.building import initial_statistics
 from snnx.mode import EVAL, Run, train_mode
 from snnx.passes import lean_form
@@ -142,11 +142,13 @@ class Net(nn.Module):
         steps: int | None = None,
         dials: Mapping[str, Any] | None = None,
         index: mx.array | np.ndarray | None = None,
+        hand_over: bool = True,
     ) -> tuple[mx.array, dict[str, Any]]:
         """Return y [T, N, *K] and the state for the next chunk of time."""
         program = self.program
         if not isinstance(x, mx.array):
             raise TypeError(f"x: is a {type(x).__name__}; give mx.array(x)")
+        check_hand_over(state, hand_over)
         static, total = check_input(program, x.shape, steps)
         with mx.stream(self.device):
             x = (x[None] if static else x).astype(mx.float32)
@@ -167,6 +169,7 @@ class Net(nn.Module):
                 lean=self.lean,
                 kernels=self.kernels,
                 trains=self.training,
+                hand_over=hand_over,
             )
             if self.training:
                 self.assign({}, out.statistics)

@@ -15,6 +15,7 @@ from snnx.batch import (
     check_batch,
     check_dials,
     check_gradients,
+    check_hand_over,
     check_names,
     check_parts,
     check_snapshot,
@@ -231,9 +232,11 @@ class MlxSession:
         impose: Arrays | None = None,
         state: Mapping[str, Any] | None = None,
         steps: int | None = None,
+        hand_over: bool = True,
     ) -> Forward:
         """Run the network and return output, taps, state and statistics."""
         check_names(self.net.program, taps=taps, impose=impose, state=state)
+        check_hand_over(state, hand_over)
         ends = (".spike", ".potential")
         observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ends))
         with mx.stream(self.net.device):
@@ -247,6 +250,7 @@ class MlxSession:
                 state=state_in(state),
                 taps=[t for t in taps if not t.endswith(ends)],
                 trains=False,
+                hand_over=hand_over,
             )
             found = {t: out.observed[t] if t.endswith(ends) else out.edges[t] for t in taps}
             return Forward(to_numpy(out.y), host(found), state_out(out.state), host(out.statistics))

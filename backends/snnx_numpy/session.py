@@ -12,6 +12,7 @@ from snnx.batch import (
     check_batch,
     check_dials,
     check_gradients,
+    check_hand_over,
     check_names,
     check_parts,
     check_share,
@@ -242,16 +243,19 @@ class NumpySession:
         impose: Arrays | None = None,
         state: Mapping[str, Any] | None = None,
         steps: int | None = None,
+        hand_over: bool = True,
     ) -> Forward:
         """Run the network and return output, taps, state and statistics."""
         check_names(self.net.program, taps=taps, impose=impose, state=state)
+        check_hand_over(state, hand_over)
         ends = (".spike", ".potential")
         observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ends))
         out = self.run(
             batch, dials, mode or EVAL, steps, impose=impose, observed=observed, state=state
         )
         found = {t: out.observed[t] if t.endswith(ends) else out.edges[t] for t in taps}
-        return Forward(out.y, found, out.state, out.statistics)
+        left = out.state if hand_over else {"t": out.state["t"]}
+        return Forward(out.y, found, left, out.statistics)
 
     def export(self) -> Snapshot:
         """Return weights, statistics and moments."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snnx.backend import COUNTERS
-from snnx.batch import check_input
+from snnx.batch import check_hand_over, check_input
 from snnx.building import initial_statistics
 from snnx.mode import EVAL, Run, train_mode
 from snnx.program import Program, Step
@@ -40,13 +40,14 @@ def _holder(step: Step, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 
 class Net(nn.Module):
-    """A network: y, state = net(x, state=None, steps=None, dials=None, index=None).
+    """A network: y, state = net(x, state=None, steps=None, dials=None, index=None, hand_over=True).
 
     x is [N, *F] with `steps` = T, or [T, N, *F]; y [T, N, *K]. `train()` and `eval()` choose the
     mode; in training the running statistics move. `state` None is rest; what comes back is handed
     to the next chunk of time. `dials` are numbers by name, or the tensor that `dial_buffer` makes
     of them: under torch.compile give the tensor, since a Python number that changes compiles again.
-    `index` are the samples' positions in the data set, for random draws.
+    `index` are the samples' positions in the data set, for random draws. Without `hand_over` a
+    sequence is run whole: no state is given, and of the state there comes back the time alone.
     """
 
     def __init__(
@@ -63,8 +64,12 @@ class Net(nn.Module):
         self.program, self.dtype, self.low, self.lean = program, dtype, low, lean
         self.kernels: Choice = kernels
         self.dial_names = tuple(program.dials)
-        self._train = self.prepared(Run(train_mode(program), 1))
-        self._eval = self.prepared(Run(EVAL, 1))
+        modes = {True: train_mode(program), False: EVAL}  # by `training`
+        self._forms = {
+            (trains, hands): self.prepared(Run(mode, 1), hand_over=hands)
+            for trains, mode in modes.items()
+            for hands in (True, False)
+        }
         tensors = parameters_in(program, parameters, dtype, device)
         stats = initial_statistics(program)
         buffers = {k: to_tensor(v, dtype, device) for k, v in stats.items()}
@@ -167,15 +172,17 @@ class Net(nn.Module):
         steps: int | None = None,
         dials: Mapping[str, Any] | Tensor | None = None,
         index: Tensor | None = None,
+        hand_over: bool = True,
     ) -> tuple[Tensor, dict[str, Any]]:
         if not isinstance(x, Tensor):
             raise TypeError(f"x: is a {type(x).__name__}; give torch.as_tensor(x)")
+        check_hand_over(state, hand_over)
         static, total = check_input(self.program, x.shape, steps)
         x = (x[None] if static else x).to(self.dtype)
         buffer = self._buffer(dials)
         order = torch.arange(x.shape[1], device=x.device) if index is None else index
         out = core.play(
-            self._train if self.training else self._eval,
+            self._forms[self.training, hand_over],
             dict(self.named_parameters()),
             self.statistics(),
             x,

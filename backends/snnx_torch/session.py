@@ -14,6 +14,7 @@ from snnx.batch import (
     check_batch,
     check_dials,
     check_gradients,
+    check_hand_over,
     check_names,
     check_parts,
     check_snapshot,
@@ -164,6 +165,7 @@ class TorchSession:
         values: np.ndarray | None = None,
         taps: Collection[str] = (),
         share: Share | None = None,
+        hand_over: bool = False,
     ) -> tuple[core.Result, dict[str, Tensor]]:
         net = self.net
         tensors, total = self._batch(batch, steps)
@@ -172,7 +174,7 @@ class TorchSession:
             x = x.repeat(1, copies, *[1] * (x.dim() - 2))
         how = Run(mode, total, copies, frozenset(impose or ()), observed)
         out = core.play(
-            net.prepared(how, at, taps),
+            net.prepared(how, at, taps, hand_over=hand_over),
             parameters,
             net.statistics(),
             x,
@@ -255,13 +257,16 @@ class TorchSession:
         impose: Arrays | None = None,
         state: Mapping[str, Any] | None = None,
         steps: int | None = None,
+        hand_over: bool = True,
     ) -> Forward:
         """Run the network and return output, taps, state and statistics."""
         check_names(self.net.program, taps=taps, impose=impose, state=state)
+        check_hand_over(state, hand_over)
         observed = frozenset(t.rsplit(".", 1)[0] for t in taps if t.endswith(ENDS))
         with algorithms(self.deterministic), torch.no_grad():
             edges = [t for t in taps if not t.endswith(ENDS)]
             options = {"impose": impose, "observed": observed, "state": state, "taps": edges}
+            options["hand_over"] = hand_over
             out, _ = self._run(
                 batch, dials, mode or EVAL, steps, parameters=self.parameters, **options
             )

@@ -66,7 +66,7 @@ def used(kernel: Any, folder: Path) -> tuple[int, int]:
 def types_of(source: Source, data: str, ones: tuple[str, ...] = ()) -> dict[str, str]:
     """Return the types of a kernel's arguments as a launch gives them."""
     pointers = {"data": f"*{data}", "float": "*fp32", "byte": "*u8", "uint": "*i64"}
-    pointers |= {"word": "*i32", "vote": "*i32"}
+    pointers |= {"word": "*i32", "vote": "*u8"}
     found = {}
     for argument in source.arguments:
         if argument.role == "size":

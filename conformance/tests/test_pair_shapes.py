@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,7 +16,7 @@ from snnx_torch.kernels.host import compiler  # noqa: E402
 
 @pytest.mark.skipif(compiler() is None, reason="g++ is not on PATH")
 @pytest.mark.parametrize("share", ["layer", "channel", "neuron"])
-def test_a_number_per_neuron_of_an_image_learns_behind_a_norm(share: str) -> None:
+def test_a_number_per_neuron_of_an_image_learns_behind_a_norm(share: Any) -> None:
     neuron = LIF(threshold=Learned(0.5, share=share), surrogate=Triangular(1.0))
     shape = {"layer": (), "channel": (3,), "neuron": (4, 5, 3)}[share]
     values = dict(zip(NORM_INPUTS, (torch.ones(3), torch.zeros(3)) * 2, strict=True))

@@ -43,7 +43,7 @@ def test_the_interpreted_kernels_pass(law):
 
 
 _POINTERS = {"float": "*fp32", "byte": "*u8", "uint": "*i64", "word8": "*u8", "word16": "*i16"}
-_POINTERS |= {"word32": "*i32", "vote": "*i32"}
+_POINTERS |= {"word32": "*i32", "vote": "*u8"}
 
 
 def compiled(source: Any, of: Any, variant: Variant, data: str, size: int) -> tuple[str, str]:

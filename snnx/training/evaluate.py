@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -114,13 +114,14 @@ def _in_chunks(
     """Return the output in float64 and each tap's mean over features [T, N], chunk by chunk."""
     outputs: list[np.ndarray] = []
     means: dict[str, list[np.ndarray]] = {tap: [] for tap in taps}
-    state = None
+    state, whole = None, chunk is None
     for part, size in pieces(program, batch, steps, chunk):
-        found = session.forward(part, dials, EVAL, taps, state=state, steps=size)  # type: ignore[arg-type]
+        options: Any = {"state": state, "steps": size, "hand_over": not whole}
+        found = session.forward(cast(Any, part), dials, EVAL, taps, **options)
         outputs.append(np.asarray(found.y, np.float64))
         for tap, spikes in found.taps.items():
             means[tap].append(spikes.reshape(*spikes.shape[:2], -1).mean(-1, dtype=np.float64))
-        state = found.state
+        state = None if whole else found.state
     return np.concatenate(outputs), {tap: np.concatenate(m) for tap, m in means.items()}
 
 

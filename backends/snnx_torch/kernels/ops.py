@@ -194,7 +194,7 @@ def _(
 ) -> list[Tensor]:
     known, shape = _SPECS[spec], g_y.shape[1:]
     g_x = g_y.new_empty((1 if known.variant.static else g_y.shape[0], *shape))
-    beside = [torch.empty_like(g_y)] if known.unit.residual else []
+    beside = [g_y.new_empty(g_y.shape)] if known.unit.residual else []
     given = [g_y.new_empty(shape, dtype=torch.float32) for _ in known.variant.given]
     learned = [
         torch.empty_like(a) for a, n in zip(numbers, known.unit.numbers, strict=True) if n.learned
