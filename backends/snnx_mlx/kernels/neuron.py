@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -40,10 +41,11 @@ def neuron(inputs: Arrays, attributes: Mapping[str, Any]) -> dict[str, mx.array]
         extra, beside = "drawn", ARGUMENTS
     names = ("x", *given, *(n.name for n in of.numbers), *beside)
     steps = attributes.get("steps", x.shape[0])
-    chunk = chunk_of(steps, "input", len(of.states), 0)
+    keep = "input" if attributes.get("trains", True) else ""
+    chunk = chunk_of(steps, keep, len(of.states), 0)
     static = x.shape[0] < steps
     emits, final = bool(attributes.get("emits")), attributes.get("hand_over", True)
-    variant = Variant(steps, static, given, extra, "input", final, chunk, emits=emits)  # type: ignore[arg-type]
+    variant = Variant(steps, static, given, extra, keep, final, chunk, emits=emits)  # type: ignore[arg-type]
     found = _made(of, variant, names, place)(*(inputs[name] for name in names))
     handed = of.states if final else ()
     results = ("y", *(("spike", "potential") if of.observe else ()), *handed)
@@ -62,7 +64,16 @@ def opened(inputs: Mapping[str, Any]) -> tuple[dict[str, mx.array], tuple[int, i
 @lru_cache(maxsize=1024)
 def _made(of: Unit, variant: Variant, names: tuple[str, ...], place: tuple[int, int]) -> Any:
     fused = _Fused(of, variant, names, place)
-    return custom_op(fused.forward, fused.backward)
+    if variant.keep:
+        return custom_op(fused.forward, fused.backward)
+    chunk = chunk_of(variant.steps, "input", len(of.states), 0)
+    whole = _Fused(of, replace(variant, keep="input", chunk=chunk), names, place)
+
+    def backward(inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+        kept = whole.forward(*inputs)  # the forward itself kept nothing
+        return whole.backward(inputs, (*cotangents, *kept[len(cotangents) :]), kept)
+
+    return custom_op(fused.forward, backward)
 
 
 class _Fused:
@@ -72,7 +83,8 @@ class _Fused:
         self, of: Unit, variant: Variant, names: tuple[str, ...], place: tuple[int, int]
     ) -> None:
         self.of, self.variant, self.names, self.place = of, variant, names, place
-        self.sources = forward(of, variant, CWriter), backward(of, variant, CWriter)
+        self.sources = [forward(of, variant, CWriter)]
+        self.sources += [backward(of, variant, CWriter)] if variant.keep else []
         self.outputs = self.sources[0].names("out")
 
     def arrays(self, inputs: tuple[mx.array, ...]) -> dict[str, mx.array]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from snnx.emit import Rule, Unit, Variant, chunk_of, rate_backward, rate_forward, unit
+from snnx.emit import Rule, Unit, Variant, chunk_of, forward, rate_backward, rate_forward, unit
 from snnx.emit.c_text import CWriter
 from snnx.emit.layout import Layout, widest
 from snnx_mlx import rates
@@ -37,7 +37,7 @@ def rate_neuron(inputs: Arrays, attributes: Mapping[str, Any]) -> dict[str, mx.a
     final = attributes.get("hand_over", True)
     constant = None if "p.threshold" in inputs else float(neuron.threshold)
     rule = Rule(attributes["kind"], attributes["dt"], attributes["tau"], constant)
-    fixed = (neuron.decay, attributes["kappa"])
+    fixed = (neuron.decay, attributes["kappa"], bool(attributes.get("trains", True)))
     made = _made(of, Variant(steps, static, given, final=final, chunk=chunk), rule, names, *fixed)
     results = ("y", *(of.states if final else ()))
     return dict(zip(results, made(*(inputs[n] for n in names)), strict=False))
@@ -51,9 +51,17 @@ def _made(
     names: tuple[str, ...],
     decay: float,
     kappa: float,
+    trains: bool,
 ) -> Any:
-    layer = _RateKernels(of, variant, rule, names, decay, kappa)
-    return custom_op(layer.forward, layer.backward)
+    layer = _RateKernels(of, variant, rule, names, decay, kappa, trains)
+    if trains:
+        return custom_op(layer.forward, layer.backward)
+    whole = _RateKernels(of, variant, rule, names, decay, kappa, True)
+
+    def backward(inputs: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, ...]:
+        return whole.backward(inputs, cotangents, whole.forward(*inputs))  # it kept nothing
+
+    return custom_op(layer.forward, backward)
 
 
 class _RateKernels:
@@ -67,18 +75,17 @@ class _RateKernels:
         names: tuple[str, ...],
         decay: float,
         kappa: float,
+        trains: bool,
     ) -> None:
         self.of, self.variant, self.names, self.kappa = of, variant, names, kappa
         self.learned = rule.threshold is None
-        self.sources = (
-            rate_forward(of, variant, rule, CWriter),
-            rate_backward(variant, rule, CWriter),
-        )
+        own = rate_forward(of, variant, rule, CWriter) if trains else forward(of, variant, CWriter)
+        self.sources = (own, rate_backward(variant, rule, CWriter))
         powers = [decay ** (variant.steps - 1 - t) for t in range(variant.steps)]
         self.weights = [p / sum(powers) for p in powers]
 
     def forward(self, *inputs: mx.array) -> tuple[mx.array, ...]:
-        """Return y, the final states and the codes."""
+        """Return y, the final states and, in training, the codes."""
         named = dict(zip(self.names, inputs, strict=True))
         shape = tuple(named["x"].shape[1:])
         arrays = {"x": named["x"], "weights": mx.array(self.weights)}

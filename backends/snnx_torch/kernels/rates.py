@@ -21,6 +21,7 @@ from snnx.emit.layout import Layout, widest
 from snnx_torch.kernels.implementation import fused
 from snnx_torch.kernels.launch import block
 from snnx_torch.kernels.neuron import known, unit_of, whole
+from snnx_torch.kernels.neuron import neuron as neuron_alone
 from snnx_torch.kernels.operator import fake, gradient, operator
 from snnx_torch.kernels.ops import LAUNCH, SUMMING, WRITERS
 from snnx_torch.losses import step_weights
@@ -148,6 +149,8 @@ def rate_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
     language = "" if seen else fused(attributes, x)
     if not language:
         return generic(inputs, attributes)
+    if not torch.is_grad_enabled():
+        return neuron_alone(inputs, attributes)  # which gathers no rates
     plan = attributes["plan"] if "plan" in attributes else planned(attributes)
     name = attributes["unit"] if "unit" in attributes else known(plan)
     steps = attributes.get("steps", x.shape[0])
