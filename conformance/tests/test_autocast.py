@@ -120,7 +120,7 @@ def test_a_recurrent_layer_feeds_back_in_float32(
     model = snnx.Chain(snnx.Input(20), snnx.Linear(24), layer, snnx.Linear(10))
     rng = np.random.default_rng(0)
     x = 2.0 * rng.standard_normal((60, 4, 20)).astype(np.float32)
-    given = {"x": x, "y": np.arange(4), "index": np.arange(4)}
+    given: Any = {"x": x, "y": np.arange(4), "index": np.arange(4)}
     found = {}
     for how in ("bf16", "autocast"):
         precision = "bf16" if how == "bf16" else "fp32"
