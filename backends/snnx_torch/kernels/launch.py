@@ -71,9 +71,9 @@ class Launch:
         votes = [a.name for a in self.source.arguments if a.kind == "vote"]
         every |= {n: every[n].view(torch.uint8) for n in votes}
         ordered = [every[a.name] for a in self.source.arguments]
-        run = function(self.source)[self.grid]
+        options = {"BLOCK": self.size, "num_warps": WARPS, "enable_fp_fusion": False}
         with on(device):
-            run(*ordered, BLOCK=self.size, num_warps=WARPS, enable_fp_fusion=False)
+            function(self.source)[self.grid](*ordered, **options)
         return outputs
 
 
