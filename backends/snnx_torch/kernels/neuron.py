@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import torch
@@ -55,6 +56,12 @@ class Call:
         return tensors[0], list(tensors[1:first]), list(tensors[first:last]), list(tensors[last:])
 
 
+def parts(saved: Sequence[Tensor], lengths: Sequence[int]) -> list[list[Tensor]]:
+    """Return saved tensors as the lists that they were, of these lengths."""
+    each = iter(saved)
+    return [list(islice(each, length)) for length in lengths]
+
+
 class NeuronKernels(torch.autograd.Function):
     """apply(call, x, *beside, *states, *numbers) -> y, (spike, potential), *states, (bits)."""
 
@@ -74,11 +81,8 @@ class NeuronKernels(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        call, saved, lists, start = ctx.call, ctx.saved_tensors, [], 0
-        for length in ctx.lengths:
-            lists.append(list(saved[start : start + length]))
-            start += length
-        kept, extra, states, numbers = lists
+        call = ctx.call
+        kept, extra, states, numbers = parts(ctx.saved_tensors, ctx.lengths)
         g_states = list(grads[call.outputs - call.finals : call.outputs])
         given = (extra, states, numbers, grads[0], g_states, call.spec, call.samples, call.key)
         g_x, *found = OPS.neuron_backward(kept, *given)

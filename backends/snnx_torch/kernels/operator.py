@@ -31,8 +31,3 @@ def operator(name: str) -> Callable[[Function], torch._ops.OpOverload]:
 def fake(op: torch._ops.OpOverload) -> Callable[[Function], Any]:
     """Return the decorator that gives an operator's outputs their shapes and dtypes, no values."""
     return lambda function: torch.library.register_fake(op, function, lib=LIBRARY)
-
-
-def gradient(op: torch._ops.OpOverload, pull: Function, keep: Function) -> None:
-    """Give an operator its gradient, and what is kept for it."""
-    torch.library.register_autograd(op, pull, setup_context=keep, lib=LIBRARY)

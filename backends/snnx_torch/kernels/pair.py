@@ -21,7 +21,7 @@ from snnx_torch.bits import bits_of
 from snnx_torch.branch import Branch, branches_of, moments
 from snnx_torch.kernels import norm
 from snnx_torch.kernels.implementation import fused
-from snnx_torch.kernels.neuron import UNITS, beside, whole
+from snnx_torch.kernels.neuron import UNITS, beside, parts, whole
 from snnx_torch.kernels.ops import register
 from snnx_torch.norm_neuron import Fused, arranged
 from snnx_torch.norm_neuron import norm_neuron as generic
@@ -88,11 +88,8 @@ class PairKernels(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        call, saved, lists, start = ctx.call, ctx.saved_tensors, [], 0
-        for length in ctx.lengths:
-            lists.append(list(saved[start : start + length]))
-            start += length
-        statistics, extra, checkpoints, kept = lists
+        call = ctx.call
+        statistics, extra, checkpoints, kept = parts(ctx.saved_tensors, ctx.lengths)
         tensors, bits = call.fused.parted(kept)
         grads = grads[:-1] if call.emits else grads
         x, extras, states, numbers = _arguments(call, extra, statistics, tensors, bits)

@@ -1,6 +1,6 @@
 """The kernels of DSR's spiking layer as operators, and the rule that uses them.
 
-    snnx::rate_forward(x, states, numbers, weights, spec, kappa) -> [y, final states, code]
+    snnx::rate_forward(x, states, numbers, weights, spec) -> [y, final states, code]
     snnx::rate_backward(code, weights, g_y, spec) -> [g_x of one step, sum of above G]
 
 Kept for the backward are the codes, two bits per neuron, whatever T is.
@@ -22,11 +22,14 @@ from snnx_torch.kernels.implementation import fused
 from snnx_torch.kernels.launch import block
 from snnx_torch.kernels.neuron import known, unit_of, whole
 from snnx_torch.kernels.neuron import neuron as neuron_alone
-from snnx_torch.kernels.operator import fake, gradient, operator
+from snnx_torch.kernels.operator import fake, operator
 from snnx_torch.kernels.ops import LAUNCH, SUMMING, WRITERS
 from snnx_torch.losses import step_weights
 from snnx_torch.rates import rate_neuron as generic
 from snnx_torch.scan import planned
+from snnx_torch.sequence import distinct
+
+OPS = torch.ops.snnx
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,6 @@ def forward_op(
     numbers: list[Tensor],
     weights: Tensor,
     spec: str,
-    kappa: float,
 ) -> list[Tensor]:
     """Return y, the final states and the code."""
     known, shape = _SPECS[spec], x.shape[1:]
@@ -85,7 +87,6 @@ def _(
     numbers: list[Tensor],
     weights: Tensor,
     spec: str,
-    kappa: float,
 ) -> list[Tensor]:
     known, shape = _SPECS[spec], x.shape[1:]
     y = x.new_empty((known.variant.steps, *shape))
@@ -117,29 +118,43 @@ def _(code: Tensor, weights: Tensor, g_y: Tensor, spec: str) -> list[Tensor]:
     return [g_x, g_y.new_empty((), dtype=torch.float32)] if _SPECS[spec].learned else [g_x]
 
 
-def _keep(ctx: Any, inputs: Any, output: Any) -> None:
-    x, states, numbers, weights, spec, kappa = inputs
-    ctx.save_for_backward(output[-1], weights)
-    ctx.spec, ctx.steps, ctx.kappa = spec, x.shape[0], kappa
-    ctx.counts = len(states), len(numbers)
-    ctx.set_materialize_grads(False)
+class RateKernels(torch.autograd.Function):
+    """apply(spec, kappa, learned, given, x, weights, *states, *numbers) -> y, *states.
 
+    given: how many states there are; learned: which of the numbers has a gradient, the threshold
+    or none.
+    """
 
-def _pull(ctx: Any, grads: list[Tensor | None]) -> Any:
-    code, weights = ctx.saved_tensors
-    known, g_y = _SPECS[ctx.spec], grads[0]
-    states, numbers = ([None] * count for count in ctx.counts)
-    if g_y is None:
-        return None, states, numbers, None, None, None
-    found = torch.ops.snnx.rate_backward(code, weights, g_y, ctx.spec)
-    if known.learned:
-        g = ctx.kappa * found[1]
-        numbers = [g if n.name == "p.threshold" else None for n in known.unit.numbers]
-    g_x = found[0] if known.variant.static else found[0].expand(ctx.steps, *g_y.shape[1:])
-    return g_x, states, numbers, None, None, None
+    @staticmethod
+    def forward(
+        ctx: Any,
+        spec: str,
+        kappa: float,
+        learned: tuple[bool, ...],
+        given: int,
+        x: Tensor,
+        weights: Tensor,
+        *rest: Tensor,
+    ) -> Any:
+        states, numbers = list(rest[:given]), list(rest[given:])
+        *made, code = OPS.rate_forward(x, states, numbers, weights, spec)
+        ctx.save_for_backward(code, weights)
+        ctx.spec, ctx.kappa, ctx.learned, ctx.given = spec, kappa, learned, given
+        ctx.steps, ctx.shapes = x.shape[0], [n.shape for n in numbers]
+        ctx.mark_non_differentiable(*made[1:])
+        return tuple(made)
 
-
-gradient(forward_op, _pull, _keep)
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        code, weights = ctx.saved_tensors
+        g_y = grads[0]
+        g_x, *above = OPS.rate_backward(code, weights, g_y, ctx.spec)
+        g_x = g_x.expand(ctx.steps, *g_y.shape[1:])
+        g_numbers = [
+            (ctx.kappa * above[0]).reshape(shape) if learned else None
+            for learned, shape in zip(ctx.learned, ctx.shapes, strict=True)
+        ]
+        return (None, None, None, None, g_x, None, *[None] * ctx.given, *g_numbers)
 
 
 def rate_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -160,12 +175,13 @@ def rate_neuron(inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> dic
     rule = (attributes["kind"], attributes["dt"], attributes["tau"], constant)
     spec = _spec(name, language, whole(steps), x.shape[0] < steps, given, rule, final)
     states = [inputs[n].detach().to(torch.float32) for n in given]
-    numbers = [inputs[n].to(torch.float32) for n in plan.numbers]
+    numbers = distinct([inputs[n].to(torch.float32) for n in plan.numbers])
     weights = step_weights(x.expand(steps, *x.shape[1:]), None, neuron.decay, torch.float32)
-    found = forward_op(x, states, numbers, weights.reshape(-1), spec, attributes["kappa"])
+    learned = tuple(n == "p.threshold" for n in plan.numbers)
+    arrays = (x, weights.reshape(-1), *states, *numbers)
+    found = RateKernels.apply(spec, attributes["kappa"], learned, len(states), *arrays)
     names = ("y", *(plan.states if final else ()))
-    outputs = dict(zip(names, found, strict=False))
-    return {n: v if n == "y" else v.detach() for n, v in outputs.items()}
+    return dict(zip(names, found, strict=True))
 
 
 @torch.compiler.assume_constant_result
